@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * librdtrain: gradients averaged between the workers of a training job, over RDMA.
+ *
+ * Every function that can fail returns 0 (RDT_OK) or a negative enum rdt_status. rdt_last_error()
+ * then holds the sentence that says what happened, where, and what to do; it is per thread and
+ * stays until the next failing call of that thread.
+ *
+ * Threads: a communicator, and all that was made from it (memory, plans, requests), is used by one
+ * thread at a time; different communicators are independent of each other. Functions without a
+ * communicator argument may be called from any thread at any time.
+ *
+ * "Collective" below means: every rank of the communicator calls it, in the same order relative to
+ * the other collective calls on that communicator.
+ *
+ * No call waits for ever: what waits for other ranks ends at the communicator's deadline
+ * (rdt_options.timeout_s) at the latest.
+ */
+#ifndef RDTRAIN_RDTRAIN_H
+#define RDTRAIN_RDTRAIN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define RDT_VERSION_MAJOR 0
+#define RDT_VERSION_MINOR 1
+#define RDT_VERSION_PATCH 0
+
+/* The version of the library that is running, "major.minor.patch". */
+const char *rdt_version(void);
+
+/* ---- errors ------------------------------------------------------------------------------- */
+
+enum rdt_status {
+	RDT_OK = 0,
+	RDT_ERR_INVALID = -1,	  /* an argument, option or variable is wrong */
+	RDT_ERR_NOMEM = -2,	  /* out of memory, or of a device's resources */
+	RDT_ERR_MEMLOCK = -3,	  /* RLIMIT_MEMLOCK is too low to register memory */
+	RDT_ERR_NO_DEVICE = -4,	  /* the transport that was asked for cannot work here */
+	RDT_ERR_UNREACHABLE = -5, /* the rendezvous or a peer cannot be reached */
+	RDT_ERR_TIMEOUT = -6,	  /* a deadline passed; the sentence names the ranks waited for */
+	RDT_ERR_PEER_LOST = -7,	  /* a worker died; rdt_comm_lost() says which */
+	RDT_ERR_MISMATCH = -8,	  /* the ranks did not make the same call */
+	RDT_ERR_AUTH = -9,	  /* the job's secret is missing or wrong */
+	RDT_ERR_ABORTED = -10,	  /* rdt_comm_abort(), here or on another rank */
+	RDT_ERR_SYSTEM = -11,	  /* a system call failed in a way that fits none of the above */
+};
+
+/* A few fixed words for a status, never NULL: "peer lost" for RDT_ERR_PEER_LOST. */
+const char *rdt_strerror(int status);
+
+/* The sentence for this thread's last failure; "" when there was none. Never NULL. */
+const char *rdt_last_error(void);
+
+/* ---- element types and operations ------------------------------------------------------------ */
+
+enum rdt_type {
+	RDT_FLOAT32,
+	RDT_FLOAT64,
+	RDT_FLOAT16,  /* IEEE 754 binary16; sums are formed in float32 and rounded when stored */
+	RDT_BFLOAT16, /* likewise */
+	RDT_INT8,
+	RDT_UINT8,
+	RDT_INT32,
+	RDT_UINT32,
+	RDT_INT64,
+	RDT_UINT64,
+};
+
+enum rdt_op {
+	RDT_SUM,  /* integers wrap around, modulo 2^bits */
+	RDT_AVG,  /* the sum divided by the number of ranks; integers truncate towards zero */
+	RDT_MIN,  /* a NaN in any contribution gives a NaN */
+	RDT_MAX,  /* likewise */
+	RDT_PROD, /* integers wrap around */
+};
+
+/* Bytes of one element; 0 for a value that is no rdt_type. */
+size_t rdt_type_size(enum rdt_type type);
+/* "float32", "avg", ...; NULL for a value outside the enum. */
+const char *rdt_type_name(enum rdt_type type);
+const char *rdt_op_name(enum rdt_op op);
+
+/* ---- communicators --------------------------------------------------------------------------- */
+
+typedef struct rdt_comm rdt_comm;
+typedef struct rdt_mem rdt_mem;
+typedef struct rdt_plan rdt_plan;
+typedef struct rdt_request rdt_request;
+
+/*
+ * How to make a communicator. Set `size` to sizeof(struct rdt_options) and the rest to zero, then
+ * what you want to say; every zero means "take it from the environment, else the default":
+ *
+ *	struct rdt_options o = { .size = sizeof(o), .rank = 2, .world = 4, .rendezvous =
+ *"10.0.0.1:4711" };
+ *
+ * `rank` counts only when `world` is not 0.
+ */
+struct rdt_options {
+	size_t size;
+	int rank;		/* RDTRAIN_RANK, or torchrun's RANK */
+	int world;		/* RDTRAIN_SIZE, or torchrun's WORLD_SIZE */
+	const char *rendezvous; /* RDTRAIN_RENDEZVOUS: "HOST:PORT" of `rdtrain rendezvous` */
+	const char *job;	/* RDTRAIN_JOB: which job on that service (default "default") */
+	const char *secret;	/* RDTRAIN_SECRET, or the file that RDTRAIN_SECRET_FILE names */
+	const char *transport;	/* RDTRAIN_TRANSPORT: "auto" (default), "shm" or "verbs" */
+	double timeout_s; /* RDTRAIN_TIMEOUT: deadline of one operation, seconds (default 600) */
+	double start_timeout_s; /* RDTRAIN_START_TIMEOUT: deadline for meeting the others (default
+				   60) */
+};
+
+/*
+ * Meets the other ranks. Collective over the job. `opts` NULL: all from the environment. A process
+ * without any launcher's variables becomes a communicator of one.
+ * Errors: INVALID, AUTH, UNREACHABLE, TIMEOUT, NO_DEVICE, MEMLOCK, NOMEM, PEER_LOST, MISMATCH (the
+ * ranks disagree about the world's size), SYSTEM.
+ */
+int rdt_comm_create(const struct rdt_options *opts, rdt_comm **comm);
+
+int rdt_comm_rank(const rdt_comm *comm);
+int rdt_comm_size(const rdt_comm *comm);
+
+/*
+ * Which ranks are lost: writes up to `max` of them, ascending, to `ranks` (may be NULL when max is
+ * 0) and returns how many there are. 0 on a healthy communicator.
+ */
+int rdt_comm_lost(rdt_comm *comm, int *ranks, int max);
+
+/*
+ * Ends every pending and later call on this communicator, here and on the other ranks, with
+ * RDT_ERR_ABORTED. Local: it waits for nobody. rdt_comm_destroy is still owed.
+ */
+int rdt_comm_abort(rdt_comm *comm);
+
+/*
+ * Leaves the communicator and frees it with its plans and all memory of rdt_alloc. Collective; on a
+ * healthy communicator it waits for the others to come here too (at most 10 s), so that nobody's
+ * last write is cut off. NULL is allowed.
+ */
+void rdt_comm_destroy(rdt_comm *comm);
+
+/* ---- memory ------------------------------------------------------------------------------------
+ */
+
+/*
+ * Registered memory that peers on this host can map and RDMA devices can reach: the fastest kind.
+ * 64-byte aligned at least, zeroed. Not collective. Errors: NOMEM, MEMLOCK, SYSTEM.
+ */
+int rdt_alloc(rdt_comm *comm, size_t bytes, void **ptr);
+/* Frees what rdt_alloc gave; no plan may still use it. NULL is allowed. Errors: INVALID. */
+int rdt_free(rdt_comm *comm, void *ptr);
+
+/*
+ * Registers memory of your own, once, so that plans over it move its bytes without a copy. The
+ * memory must stay mapped until rdt_mem_deregister. Not collective. Buffers that are neither
+ * registered nor from rdt_alloc work everywhere as well, through a copy. Errors: INVALID, MEMLOCK,
+ * NOMEM, SYSTEM.
+ */
+int rdt_mem_register(rdt_comm *comm, void *ptr, size_t bytes, rdt_mem **mem);
+/* No plan may still use it. NULL is allowed. */
+int rdt_mem_deregister(rdt_mem *mem);
+
+/* ---- collectives -------------------------------------------------------------------------------
+ */
+
+/*
+ * Combines `count` elements of every rank's `in`, element by element, into every rank's `out`.
+ * in == out: in place; otherwise they must not overlap. The result is bitwise the same on all
+ * ranks. Collective. Errors: INVALID, TIMEOUT, PEER_LOST, MISMATCH, ABORTED, NOMEM, MEMLOCK,
+ * UNREACHABLE. After an error `in` is untouched when in != out, and `out` is undefined.
+ */
+int rdt_allreduce(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
+		  enum rdt_op op);
+
+/* Copies root's `count` elements of `buf` to every rank's `buf`. Collective. Errors: as above. */
+int rdt_broadcast(rdt_comm *comm, void *buf, size_t count, enum rdt_type type, int root);
+
+/* Returns when every rank has come here. Collective. Errors: as above. */
+int rdt_barrier(rdt_comm *comm);
+
+/*
+ * The same without waiting: *request is then completed by rdt_wait, or by rdt_test once it says
+ * done; both free the request. The buffers belong to the library until then. Operations that are in
+ * flight together are started in the same order on all ranks; they may be completed in any order.
+ */
+int rdt_allreduce_start(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
+			enum rdt_op op, rdt_request **request);
+int rdt_broadcast_start(rdt_comm *comm, void *buf, size_t count, enum rdt_type type, int root,
+			rdt_request **request);
+int rdt_barrier_start(rdt_comm *comm, rdt_request **request);
+
+/*
+ * Drives the communicator and says whether the request is over: *done 0 and return 0 while it is
+ * not. When it is over, *done is 1, the request is freed, and the return value is its outcome.
+ */
+int rdt_test(rdt_request *request, int *done);
+/* Waits until the request is over, frees it and returns its outcome. */
+int rdt_wait(rdt_request *request);
+
+/*
+ * Persistent plans: everything about an operation that can be settled beforehand (schedule,
+ * connections, remote keys) is settled here, once, so that starting it sends only data. Collective.
+ * The buffers are the same at every start; when all ranks pass registered memory, nothing is copied
+ * on the way. Errors: as rdt_allreduce.
+ */
+int rdt_allreduce_plan(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
+		       enum rdt_op op, rdt_plan **plan);
+int rdt_broadcast_plan(rdt_comm *comm, void *buf, size_t count, enum rdt_type type, int root,
+		       rdt_plan **plan);
+int rdt_barrier_plan(rdt_comm *comm, rdt_plan **plan);
+
+/* Starts the plan; it must not be running. Collective. Allocates nothing. */
+int rdt_plan_start(rdt_plan *plan);
+/* Drives the communicator; *done says whether the plan is over, the return value how it ended. */
+int rdt_plan_test(rdt_plan *plan, int *done);
+/* Waits until the plan is over; returns how it ended. 0 at once when it is not running. */
+int rdt_plan_wait(rdt_plan *plan);
+/* Collective. Waits for the plan first, should it be running. NULL is allowed. */
+void rdt_plan_destroy(rdt_plan *plan);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

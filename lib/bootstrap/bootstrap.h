@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Bootstrap: how the ranks of a job meet, before any of them can write to another. A small store
+ * with a fence, and a watch for members that are lost. Knows nothing of transports or collectives.
+ * The implementation here is the client of the project's rendezvous service (client.c, wire.c,
+ * tls.c); the service itself is server.c, which only the program `rdtrain` links.
+ *
+ * One thread at a time. Functions return 0 or a negative enum rdt_status with the sentence set.
+ */
+#ifndef RDT_BOOTSTRAP_H
+#define RDT_BOOTSTRAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <rdtrain/rdtrain.h>
+
+#define RDT_KEY_MAX 64	      /* bytes of a key, with its terminator */
+#define RDT_BLOB_MAX 16384    /* bytes of a value */
+#define RDT_SIGNATURE_MAX 256 /* bytes of a fence's signature text, with its terminator */
+#define RDT_WORLD_MAX 65536
+#define RDT_JOB_NONCE_BYTES 16
+
+struct rdt_bootstrap; /* begins with `ops` */
+
+/* Who this process is, and where the others are to be met. */
+struct rdt_identity {
+	int rank, world;
+	char rendezvous[256]; /* HOST:PORT, [v6]:PORT */
+	char job[64];
+	char secret[256];   /* "" when there is none */
+	char source[128];   /* who said so: "options", "RDTRAIN_*", "torchrun", "no launcher" */
+	bool start_service; /* rank 0 under torchrun: the service is this rank's to start */
+};
+
+/*
+ * Settles rank, world and rendezvous from the options (may be NULL), RDTRAIN_*, or torchrun's
+ * variables, in this order; a process without any of them is a world of one. Half a set of
+ * variables is RDT_ERR_INVALID, naming the missing one.
+ */
+int rdt_identity_find(const struct rdt_options *options, struct rdt_identity *identity);
+
+enum rdt_bootstrap_event_kind {
+	RDT_EVENT_LOST,	   /* a member's connection ended without a good-bye: it is dead */
+	RDT_EVENT_LEFT,	   /* a member said good-bye */
+	RDT_EVENT_ABORT,   /* a member called abort; text says why */
+	RDT_EVENT_SERVICE, /* the service itself is gone; text says how it was noticed. Loss of
+			    * members is no longer noticed through it; links that are up go on
+			    * working */
+};
+
+struct rdt_bootstrap_event {
+	enum rdt_bootstrap_event_kind kind;
+	int rank;
+	char text[512];
+};
+
+/* What a fence found. */
+struct rdt_fence {
+	uint64_t flags; /* every rank's flags, ANDed */
+	bool equal;	/* all signatures were equal */
+	/* when not equal: two ranks that differ, and what they said */
+	int rank_a, rank_b;
+	char signature_a[RDT_SIGNATURE_MAX], signature_b[RDT_SIGNATURE_MAX];
+};
+
+struct rdt_bootstrap_ops {
+	size_t size;
+	const char *name;
+
+	/*
+	 * Connects, authenticates and joins as identity->rank; retries a refused connection until
+	 * the deadline (rdt_now() time). Returns at once when this rank is in; the others may still
+	 * be on their way. AUTH: secret wrong or missing (within a second). MISMATCH: another world
+	 * size than the ranks before. INVALID: the rank is taken. UNREACHABLE: nobody there until
+	 * the deadline.
+	 */
+	int (*open)(const struct rdt_identity *identity, int64_t deadline,
+		    struct rdt_bootstrap **b);
+
+	/* Random bytes made by the service for this job and incarnation, the same for all its
+	 * members. */
+	void (*nonce)(struct rdt_bootstrap *b, unsigned char nonce[RDT_JOB_NONCE_BYTES]);
+
+	/* Stores a value under (my rank, key); a key is put once. */
+	int (*put)(struct rdt_bootstrap *b, const char *key, const void *value, size_t length);
+	/* Waits until (rank, key) has been put, and reads it: at most *length bytes, the real
+	 * length into *length. PEER_LOST, ABORTED as soon as the watch says so. */
+	int (*get)(struct rdt_bootstrap *b, int rank, const char *key, void *value, size_t *length,
+		   int64_t deadline);
+	/*
+	 * Waits for every member's fence of the same number (the k-th fence of one rank meets the
+	 * k-th of the others) and combines what they brought. Signatures are text; unequal ones are
+	 * no error here: the answer comes at once, and the caller words the error. TIMEOUT names
+	 * the ranks that did not come.
+	 */
+	int (*fence)(struct rdt_bootstrap *b, const char *signature, uint64_t flags,
+		     struct rdt_fence *result, int64_t deadline);
+	/* Tells all members. Does not wait. */
+	int (*abort)(struct rdt_bootstrap *b, const char *why);
+
+	/* Poll this for reading, then call watch(). -1 when the service is gone. */
+	int (*fd)(struct rdt_bootstrap *b);
+	/* Takes the next event, without waiting: 1 and *event, or 0. Events seen during get() and
+	 * fence() are kept and handed out here. */
+	int (*watch)(struct rdt_bootstrap *b, struct rdt_bootstrap_event *event);
+
+	/* Says good-bye when `orderly` (else the others will see this rank as lost) and frees. */
+	void (*close)(struct rdt_bootstrap *b, bool orderly);
+};
+
+extern const struct rdt_bootstrap_ops rdt_rendezvous_ops;
+
+#endif

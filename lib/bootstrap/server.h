@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The rendezvous service: one event loop, many jobs, TLS 1.3 with each job's pre-shared key. Linked
+ * by the program `rdtrain` only (libevent): `rdtrain rendezvous`, and embedded in `rdtrain run`.
+ */
+#ifndef RDT_SERVER_H
+#define RDT_SERVER_H
+
+#include <event2/event.h>
+#include <rdtrain/rdtrain.h>
+
+struct rdt_server;
+
+struct rdt_server_config {
+	const char *listen; /* "HOST:PORT", "[v6]:PORT"; port 0: any free one */
+	/* Secrets: `secret` admits any job name; `secret_file` has lines "JOB SECRET" ("*" for any
+	 * job; # comments; mode must keep others out). One of the two. */
+	const char *secret;
+	const char *secret_file;
+	/* Called for each thing worth a log line (a member joined, a stranger was dropped and why).
+	 */
+	void (*log)(void *arg, const char *line);
+	void *arg;
+};
+
+/* Binds and starts to serve on `base`; the caller runs the loop. */
+int rdt_server_new(struct event_base *base, const struct rdt_server_config *config,
+		   struct rdt_server **server);
+/* The port that was bound. */
+int rdt_server_port(const struct rdt_server *server);
+void rdt_server_free(struct rdt_server *server);
+
+#endif
