@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The wait policy; see wait.h. No allocation; no system call until spinning has failed. */
+#include "wait.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "lib/base/clock.h"
+#include "lib/base/error.h"
+
+/* While waiting without sleep, look for dead peers this often. */
+#define GLANCE_NS 50000000
+
+static inline void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
+struct rdt_wait_policy rdt_wait_policy(int ranks)
+{
+	cpu_set_t set;
+	int cpus = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+
+	if (ranks <= cpus)
+		return (struct rdt_wait_policy){ .spin_ns = 50000, .yield_ns = 500000 };
+	return (struct rdt_wait_policy){ .spin_ns = 1000, .yield_ns = 200000 };
+}
+
+int rdt_wait_glance(const struct rdt_wait_hooks *hooks, void *arg)
+{
+	int n;
+	struct pollfd *fds = hooks->fds(arg, &n);
+
+	if (poll(fds, (nfds_t)n, 0) <= 0)
+		return 0;
+	return hooks->woken(arg, fds, n);
+}
+
+static int sleep_once(const struct rdt_wait_hooks *hooks, void *arg, void *what, int64_t deadline)
+{
+	struct pollfd *fds;
+	int n, status;
+
+	status = hooks->arm(arg);
+	if (status)
+		return status < 0 ? status : 0;
+	/* A notification may have come before the transports were armed: look again, then sleep. */
+	status = hooks->progress(arg);
+	if (status)
+		return status < 0 ? status : 0;
+	if (hooks->done(arg, what))
+		return 0;
+	fds = hooks->fds(arg, &n);
+	status = poll(fds, (nfds_t)n, rdt_left_ms(deadline));
+	if (status < 0 && errno != EINTR)
+		return rdt_err_errno(RDT_ERR_SYSTEM,
+				     "poll of %d descriptors failed while waiting for peers", n);
+	if (status <= 0) {
+		/* Time is up or a signal came: the transports still learn that the sleep is over.
+		 */
+		for (int i = 0; i < n; i++)
+			fds[i].revents = 0;
+	}
+	return hooks->woken(arg, fds, n);
+}
+
+int rdt_wait_until(const struct rdt_wait_hooks *hooks, void *arg, void *what,
+		   const struct rdt_wait_policy *policy, int64_t deadline)
+{
+	int64_t quiet_since = 0, glanced = 0;
+	unsigned round = 0;
+
+	for (;;) {
+		int status = hooks->progress(arg);
+		int64_t now;
+
+		if (status < 0)
+			return status;
+		if (hooks->done(arg, what))
+			return 0;
+		if (status > 0)
+			quiet_since = 0;
+		else
+			relax();
+		/* Asking for the time costs more than a look at a counter. */
+		if (++round % 16)
+			continue;
+		now = rdt_now();
+		if (!quiet_since)
+			quiet_since = now;
+		if (!glanced)
+			glanced = now;
+		if (now >= deadline)
+			return RDT_ERR_TIMEOUT;
+		if (now - glanced > GLANCE_NS) {
+			glanced = now;
+			status = rdt_wait_glance(hooks, arg);
+			if (status < 0)
+				return status;
+		}
+		if (now - quiet_since <= policy->spin_ns)
+			continue;
+		if (now - quiet_since <= policy->spin_ns + policy->yield_ns) {
+			sched_yield();
+			continue;
+		}
+		status = sleep_once(hooks, arg, what, deadline);
+		if (status < 0)
+			return status;
+	}
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Memory that other processes of this host can map: an anonymous file (memfd) mapped shared, with
+ * huge pages advised. Knows nothing of transports.
+ */
+#ifndef RDT_ALLOC_H
+#define RDT_ALLOC_H
+
+#include <stddef.h>
+
+struct rdt_block {
+	void *base;
+	size_t bytes; /* mapped: what was asked for, rounded up to pages */
+	int memfd;
+};
+
+/* Zeroed, page-aligned, backed from the start (a full machine is NOMEM here, not SIGBUS later).
+ * NOMEM, SYSTEM. */
+int rdt_block_map(size_t bytes, struct rdt_block *block);
+void rdt_block_unmap(struct rdt_block *block);
+
+#endif
