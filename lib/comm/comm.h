@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The communicator's own structures, shared by the files of lib/comm and by nobody else. The only
+ * layer that sees bootstrap, memory, transports and engine together.
+ *
+ *	create.c   meet the others, leave              call.c     the public collectives, three
+ *forms each config.c   RDTRAIN_*                           onecall.c  plans made for plain calls,
+ *kept for the next peers.c    which transport for whom, connect   plan.c     agree on a plan, make
+ *it, run it memory.c   rdt_alloc, rdt_mem_register         bind.c     schedule -> program
+ *	progress.c move everything on, wait            request.c  operations in flight
+ *	fail.c     the one failure state
+ */
+#ifndef RDT_COMM_H
+#define RDT_COMM_H
+
+#include <poll.h>
+
+#include "collectives/algorithms.h"
+#include "lib/base/error.h"
+#include "lib/base/log.h"
+#include "lib/bootstrap/bootstrap.h"
+#include "lib/engine/engine.h"
+#include "lib/engine/wait.h"
+#include "lib/memory/region.h"
+#include "lib/transport/transport.h"
+
+#include "config.h"
+
+/* A collective call, as the user made it. */
+struct rdt_call {
+	enum rdt_collective collective;
+	const void *in; /* broadcast: the same as out; barrier: NULL */
+	void *out;
+	size_t count;
+	enum rdt_type type;
+	enum rdt_op op; /* allreduce */
+	int root;	/* broadcast */
+};
+
+struct rdt_peer {
+	int transport; /* index into comm->transports; -1: not chosen yet */
+	struct rdt_ep *ep;
+	bool up; /* connected */
+	bool lost, left;
+};
+
+struct rdt_open_transport {
+	const struct rdt_transport_ops *ops;
+	struct rdt_transport *handle;
+};
+
+struct rdt_request {
+	rdt_comm *comm;
+	rdt_plan *plan; /* NULL: over already (a count of zero, a world of one that had nothing to
+			   do) */
+	struct rdt_call call;
+	bool over;
+	int outcome;
+	struct rdt_request *next; /* in the plan's queue, or in the list of free ones */
+};
+
+#define RDT_REQUESTS 256 /* operations in flight on one communicator */
+
+struct rdt_plan {
+	rdt_comm *comm;
+	struct rdt_call call;
+	bool bound; /* the user's: over its own buffers. Else: made for plain calls, any buffers */
+	int slot;
+	struct rdt_program program;
+	struct rdt_mem *scratch;
+	long reserved;			     /* notifications reserved with each transport */
+	bool exchanged;			     /* the reservation is held */
+	rdt_plan *next_active, *prev_active; /* while its program runs */
+	rdt_plan *next;			     /* all plans of the communicator */
+	/* plain calls only: the operations that wait for this plan, the first of them running */
+	struct rdt_request *queue, **queue_tail;
+	uint64_t last_use;
+	int64_t deadline; /* of the operation that runs, for callers that poll */
+};
+
+struct rdt_comm {
+	int rank, size;
+	struct rdt_config config;
+	struct rdt_bootstrap *boot; /* NULL in a world of one */
+	const struct rdt_bootstrap_ops *boot_ops;
+	unsigned char nonce[RDT_NONCE_BYTES];
+	bool one_host; /* all ranks are on this host */
+	struct rdt_wait_policy policy;
+
+	struct rdt_open_transport transports[RDT_TRANSPORTS];
+	int n_transports;
+	struct rdt_peer *peers; /* by rank */
+	int connecting;		/* endpoints begun and not up yet */
+	bool someone_left;	/* and might be waited for */
+
+	struct rdt_mem_table memory;
+
+	rdt_plan *plans, *active;
+	uint64_t plan_sequence;
+	bool slot_used[RDT_SLOTS];
+	uint64_t call_sequence;
+	int n_cached;
+
+	struct rdt_request requests[RDT_REQUESTS];
+	struct rdt_request *free_requests;
+
+	/* the failure state; fail.c is its only writer */
+	int failed; /* enum rdt_status, 0 while healthy */
+	char failure[768];
+
+	/* waiting; progress.c */
+	/* waiting; progress.c */
+	struct pollfd *fds; /* room for everything to sleep on */
+	int fds_capacity;
+	int fds_of[RDT_TRANSPORTS]; /* how many of them each transport asked for */
+	bool (*wait_done)(rdt_comm *comm, void *what);
+	int64_t glanced; /* when the descriptors were last looked at */
+};
+
+/* peers.c */
+/* Connects to `peers` (a set, by rank) where not connected yet, and waits until all are up. */
+int rdt_peers_connect(rdt_comm *comm, const bool *peers, int64_t deadline);
+/* Opens the transports that the configuration asks for. */
+int rdt_peers_open(rdt_comm *comm, int64_t deadline);
+void rdt_peers_close(rdt_comm *comm);
+/* Begun connections that have come up since the last call; how many, or negative. */
+int rdt_peers_progress(rdt_comm *comm);
+
+/*
+ * The rendezvous' fence and get, for files of this layer: what it reports of lost and leaving ranks
+ * becomes the communicator's failure.
+ */
+int rdt_peers_fence(rdt_comm *comm, const char *signature, uint64_t flags, struct rdt_fence *fence,
+		    int64_t deadline);
+int rdt_peers_get(rdt_comm *comm, int rank, const char *key, void *value, size_t *length,
+		  int64_t deadline);
+
+/* memory.c */
+/* Shareable memory, registered with all transports, not in the user's table. */
+int rdt_memory_new(rdt_comm *comm, size_t bytes, struct rdt_mem **mem);
+void rdt_memory_free(rdt_comm *comm, struct rdt_mem *mem);
+/* Frees what the user left. */
+void rdt_memory_close(rdt_comm *comm);
+
+/* bind.c */
+/* Makes plan->program from schedules, for a call with given windows. Fills everything but links'
+ * endpoints and remotes, and bases. */
+int rdt_bind(rdt_plan *plan, const struct rdt_algorithm *algorithm, bool remote_output);
+/* Sets INPUT and OUTPUT. */
+void rdt_bind_buffers(rdt_plan *plan, const struct rdt_call *call);
+/* What the links of the program need of its peers, exchanged through the rendezvous. */
+int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, bool remote_output, int64_t deadline);
+void rdt_bind_free(rdt_plan *plan);
+
+/* plan.c */
+int rdt_call_check(rdt_comm *comm, const struct rdt_call *call);
+int rdt_plan_make(rdt_comm *comm, const struct rdt_call *call, bool bound, rdt_plan **plan);
+void rdt_plan_free(rdt_plan *plan);
+/* Starts the program and counts it among the active ones. */
+void rdt_plan_activate(rdt_plan *plan);
+/* One round for a caller that polls, with the deadline of the plan's operation: 0 or failed. */
+int rdt_plan_poll(rdt_plan *plan);
+/* Words for a call: "allreduce of 1000 float32, sum". */
+void rdt_call_describe(const struct rdt_call *call, char *text, size_t size);
+
+/* onecall.c */
+/* The plan for a plain call, made if there is none. Collective when it is made. */
+int rdt_onecall_plan(rdt_comm *comm, const struct rdt_call *call, rdt_plan **plan);
+
+/* request.c */
+int rdt_request_start(rdt_comm *comm, const struct rdt_call *call, rdt_request **request);
+/* The program of a plain-call plan has ended: its first request is over, the next one starts. */
+void rdt_request_finished(rdt_plan *plan);
+void rdt_requests_init(rdt_comm *comm);
+
+/* progress.c */
+/* One round: transports, connections, programs. How many things happened, or negative: failed. */
+int rdt_progress(rdt_comm *comm);
+/* rdt_progress, and now and then a glance: for callers that poll. */
+int rdt_progress_test(rdt_comm *comm);
+/* Looks for dead peers and events without waiting. */
+int rdt_progress_glance(rdt_comm *comm);
+/*
+ * Waits until done(what), or the deadline: then the communicator is failed with RDT_ERR_TIMEOUT,
+ * naming the ranks waited for and what was being done (`doing` NULL: the operation in flight). 0,
+ * or the communicator's failure.
+ */
+int rdt_progress_until(rdt_comm *comm, bool (*done)(rdt_comm *comm, void *what), void *what,
+		       int64_t deadline, const char *doing);
+/* Fails the communicator for a deadline. */
+int rdt_progress_timeout(rdt_comm *comm, const char *doing, double seconds);
+/* Makes room for the descriptors to sleep on. */
+int rdt_progress_fds(rdt_comm *comm);
+
+/* fail.c */
+/*
+ * The first failure sticks: later ones only add to the set of lost ranks. `rank` is the lost one,
+ * or -1. Tells the others when `tell`. Stops the transports and ends everything that is in flight.
+ * Returns the status that holds.
+ */
+int rdt_fail(rdt_comm *comm, int status, int rank, bool tell, const char *format, ...)
+	__attribute__((format(printf, 5, 6)));
+/* The failure again, as the answer to another call. */
+int rdt_fail_again(rdt_comm *comm);
+/* Takes events of the rendezvous; negative: failed. */
+int rdt_fail_watch(rdt_comm *comm);
+/* Hands a transport's failure on; negative: failed. */
+int rdt_fail_transport(rdt_comm *comm, struct rdt_open_transport *transport);
+
+#endif

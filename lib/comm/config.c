@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The RDTRAIN_* table and its parser; see config.h. */
+#include "config.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/base/error.h"
+#include "lib/base/log.h"
+
+static const struct {
+	const char *name, *fallback, *what;
+} table[] = {
+	{ "RDTRAIN_RANK", "0", "this worker's rank" },
+	{ "RDTRAIN_SIZE", "1", "how many workers there are" },
+	{ "RDTRAIN_LOCAL_RANK", "", "this worker's rank among those of its host" },
+	{ "RDTRAIN_LOCAL_SIZE", "", "how many workers run on this host" },
+	{ "RDTRAIN_RENDEZVOUS", "", "HOST:PORT of the rendezvous service" },
+	{ "RDTRAIN_JOB", "default", "name of the job on that service" },
+	{ "RDTRAIN_SECRET", "", "the job's secret" },
+	{ "RDTRAIN_SECRET_FILE", "", "a file that holds the secret, readable by its owner only" },
+	{ "RDTRAIN_PORT", "MASTER_PORT+1",
+	  "port of the service that rank 0 starts under torchrun" },
+	{ "RDTRAIN_PROGRAM", "rdtrain", "the program that rank 0 starts as that service" },
+	{ "RDTRAIN_TRANSPORT", "auto", "auto, shm or verbs" },
+	{ "RDTRAIN_TIMEOUT", "600", "deadline of one operation, in seconds" },
+	{ "RDTRAIN_START_TIMEOUT", "60", "deadline for meeting the other workers, in seconds" },
+	{ "RDTRAIN_HOST_ID", "",
+	  "workers with equal ids count as one host (default: the kernel's boot id)" },
+	{ "RDTRAIN_SOCKET_IFNAME", "", "network interfaces to use: prefixes, =exact, ^not" },
+	{ "RDTRAIN_IB_HCA", "", "RDMA devices to use: name or name:port, exact; ^not" },
+	{ "RDTRAIN_IB_TIMEOUT", "", "local ACK timeout t of queue pairs, 4.096 us * 2^t, 1 to 31" },
+	{ "RDTRAIN_IB_RETRY_CNT", "", "retries of queue pairs, 0 to 7" },
+	{ "RDTRAIN_IB_TC", "", "traffic class, 0 to 255" },
+	{ "RDTRAIN_IB_SL", "", "service level, 0 to 15" },
+	{ "RDTRAIN_SHM_CMA", "1", "0: never write into a peer's memory with process_vm_writev" },
+	{ "RDTRAIN_ALLREDUCE", "",
+	  "use this algorithm for every allreduce (rank 0's value holds for all)" },
+	{ "RDTRAIN_BROADCAST", "",
+	  "use this algorithm for every broadcast (rank 0's value holds for all)" },
+	{ "RDTRAIN_WINDOW", "by size",
+	  "bytes of one window, 4096 to 4194304 (rank 0's value holds for all)" },
+	{ "RDTRAIN_CPU", "best", "instruction set of the reductions: baseline, avx2 or avx512" },
+	{ "RDTRAIN_DEBUG", "WARN", "NONE, WARN, INFO or TRACE" },
+	{ "RDTRAIN_DEBUG_FILE", "stderr", "where to log; %h is the host, %p the process" },
+};
+
+#define TABLE_SIZE (sizeof(table) / sizeof(table[0]))
+
+static const char *value_of(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value && *value ? value : NULL;
+}
+
+static int read_integer(const char *name, long low, long high, long *out)
+{
+	const char *value = value_of(name);
+	char *end;
+	long number;
+
+	if (!value)
+		return 0;
+	errno = 0;
+	number = strtol(value, &end, 10);
+	if (errno || end == value || *end || number < low || number > high)
+		return rdt_err(RDT_ERR_INVALID, "%s=%.64s is not a whole number from %ld to %ld",
+			       name, value, low, high);
+	*out = number;
+	return 0;
+}
+
+static int read_int(const char *name, int low, int high, int *out)
+{
+	long number = *out;
+	int status = read_integer(name, low, high, &number);
+
+	*out = (int)number;
+	return status;
+}
+
+/* A positive number of seconds: the option when it is set, else the variable, else the default. */
+static int read_seconds(const char *name, double option, double fallback, double *out)
+{
+	const char *value = value_of(name);
+	char *end;
+
+	*out = fallback;
+	if (option != 0) {
+		if (!(option > 0) || !isfinite(option))
+			return rdt_err(RDT_ERR_INVALID,
+				       "rdt_options: %g is no number of seconds for %s", option,
+				       name);
+		*out = option;
+	} else if (value) {
+		*out = strtod(value, &end);
+		if (end == value || *end || !(*out > 0) || !isfinite(*out))
+			return rdt_err(RDT_ERR_INVALID,
+				       "%s=%.64s is not a positive number of seconds", name, value);
+	}
+	if (*out > 1e8)
+		*out = 1e8; /* three years: keeps nanoseconds in 64 bits */
+	return 0;
+}
+
+static int read_name(const char *name, char *to, size_t size)
+{
+	const char *value = value_of(name);
+
+	to[0] = '\0';
+	if (!value)
+		return 0;
+	if (strlen(value) >= size)
+		return rdt_err(RDT_ERR_INVALID,
+			       "%s=%.64s names no algorithm; `rdtrain verify` lists them", name,
+			       value);
+	strcpy(to, value);
+	return 0;
+}
+
+const char *rdt_transport_choice_name(enum rdt_transport_choice choice)
+{
+	static const char *const names[] = { "auto", "shm", "verbs" };
+
+	return names[choice];
+}
+
+static int read_transport(const struct rdt_options *options, enum rdt_transport_choice *out)
+{
+	const char *value =
+		options && options->transport ? options->transport : value_of("RDTRAIN_TRANSPORT");
+
+	*out = RDT_TRANSPORT_AUTO;
+	if (!value)
+		return 0;
+	for (int i = RDT_TRANSPORT_AUTO; i <= RDT_TRANSPORT_VERBS; i++)
+		if (strcmp(value, rdt_transport_choice_name((enum rdt_transport_choice)i)) == 0) {
+			*out = (enum rdt_transport_choice)i;
+			return 0;
+		}
+	return rdt_err(
+		RDT_ERR_INVALID, "transport \"%.64s\" is none of auto, shm, verbs (%s)", value,
+		options && options->transport ? "rdt_options.transport" : "RDTRAIN_TRANSPORT");
+}
+
+int rdt_config_read(const struct rdt_options *options, struct rdt_config *config)
+{
+	int cma = 1, status;
+	long window = 0;
+
+	*config = (struct rdt_config){
+		.host_id = value_of("RDTRAIN_HOST_ID"),
+		.ifname = value_of("RDTRAIN_SOCKET_IFNAME"),
+		.ib_hca = value_of("RDTRAIN_IB_HCA"),
+		.ib_timeout = -1,
+		.ib_retry_cnt = -1,
+		.ib_tc = -1,
+		.ib_sl = -1,
+	};
+	if ((status = read_transport(options, &config->transport)) ||
+	    (status = read_seconds("RDTRAIN_TIMEOUT", options ? options->timeout_s : 0, 600,
+				   &config->timeout_s)) ||
+	    (status = read_seconds("RDTRAIN_START_TIMEOUT", options ? options->start_timeout_s : 0,
+				   60, &config->start_timeout_s)) ||
+	    (status = read_int("RDTRAIN_IB_TIMEOUT", 1, 31, &config->ib_timeout)) ||
+	    (status = read_int("RDTRAIN_IB_RETRY_CNT", 0, 7, &config->ib_retry_cnt)) ||
+	    (status = read_int("RDTRAIN_IB_TC", 0, 255, &config->ib_tc)) ||
+	    (status = read_int("RDTRAIN_IB_SL", 0, 15, &config->ib_sl)) ||
+	    (status = read_int("RDTRAIN_SHM_CMA", 0, 1, &cma)) ||
+	    (status = read_int("RDTRAIN_LOCAL_SIZE", 1, INT_MAX, &config->local_size)) ||
+	    (status = read_integer("RDTRAIN_WINDOW", 4096, 4 << 20, &window)) ||
+	    (status = read_name("RDTRAIN_ALLREDUCE", config->allreduce,
+				sizeof(config->allreduce))) ||
+	    (status = read_name("RDTRAIN_BROADCAST", config->broadcast, sizeof(config->broadcast))))
+		return status;
+	config->cma = cma;
+	config->window = (uint64_t)window;
+	return 0;
+}
+
+void rdt_config_warn_unknown(void)
+{
+	for (char **entry = environ; entry && *entry; entry++) {
+		const char *equals = strchr(*entry, '=');
+		size_t length = equals ? (size_t)(equals - *entry) : 0;
+		bool known = false;
+
+		if (strncmp(*entry, "RDTRAIN_", 8) != 0)
+			continue;
+		for (size_t i = 0; i < TABLE_SIZE && !known; i++)
+			known = strlen(table[i].name) == length &&
+				strncmp(table[i].name, *entry, length) == 0;
+		if (!known)
+			rdt_warn("%.*s is no setting of this version and is ignored; `rdtrain "
+				 "info` lists them",
+				 (int)length, *entry);
+	}
+}
+
+void rdt_config_print(FILE *to)
+{
+	for (size_t i = 0; i < TABLE_SIZE; i++) {
+		const char *value = value_of(table[i].name);
+
+		if (value && strcmp(table[i].name, "RDTRAIN_SECRET") == 0)
+			value = "(set, not shown)";
+		fprintf(to, "  %-24s %-16s %s\n", table[i].name, value ? value : table[i].fallback,
+			table[i].what);
+	}
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The life of a communicator: meet the others, agree on the settings, leave. */
+#include "comm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/clock.h"
+
+#define RDT_LEAVE_S 10.0 /* how long rdt_comm_destroy waits for the others */
+
+#define STRING(x) #x
+#define VERSION(major, minor, patch) STRING(major) "." STRING(minor) "." STRING(patch)
+
+const char *rdt_version(void)
+{
+	return VERSION(RDT_VERSION_MAJOR, RDT_VERSION_MINOR, RDT_VERSION_PATCH);
+}
+
+int rdt_comm_rank(const rdt_comm *comm)
+{
+	return comm ? comm->rank : rdt_err(RDT_ERR_INVALID, "rdt_comm_rank: no communicator");
+}
+
+int rdt_comm_size(const rdt_comm *comm)
+{
+	return comm ? comm->size : rdt_err(RDT_ERR_INVALID, "rdt_comm_size: no communicator");
+}
+
+/* The settings that must be the same everywhere are rank 0's. */
+struct common {
+	uint64_t window;
+	char allreduce[32], broadcast[32];
+};
+
+static int share_settings(rdt_comm *comm, int64_t deadline)
+{
+	struct common common = { .window = comm->config.window };
+	size_t length = sizeof(common);
+	int status;
+
+	if (comm->rank == 0) {
+		memcpy(common.allreduce, comm->config.allreduce, sizeof(common.allreduce));
+		memcpy(common.broadcast, comm->config.broadcast, sizeof(common.broadcast));
+		return comm->boot_ops->put(comm->boot, "settings", &common, sizeof(common));
+	}
+	status = rdt_peers_get(comm, 0, "settings", &common, &length, deadline);
+	if (status)
+		return status;
+	if (length != sizeof(common))
+		return rdt_err(RDT_ERR_SYSTEM, "rank 0 sent settings of %zu bytes instead of %zu",
+			       length, sizeof(common));
+	comm->config.window = common.window;
+	memcpy(comm->config.allreduce, common.allreduce, sizeof(common.allreduce));
+	memcpy(comm->config.broadcast, common.broadcast, sizeof(common.broadcast));
+	comm->config.allreduce[sizeof(common.allreduce) - 1] = '\0';
+	comm->config.broadcast[sizeof(common.broadcast) - 1] = '\0';
+	return 0;
+}
+
+static int meet(rdt_comm *comm, const struct rdt_identity *identity)
+{
+	int64_t deadline = rdt_deadline(comm->config.start_timeout_s);
+	int status;
+
+	comm->boot_ops = &rdt_rendezvous_ops;
+	status = comm->boot_ops->open(identity, deadline, &comm->boot);
+	if (status)
+		return status;
+	_Static_assert(RDT_JOB_NONCE_BYTES == RDT_NONCE_BYTES, "one nonce for both");
+	comm->boot_ops->nonce(comm->boot, comm->nonce);
+	status = rdt_peers_open(comm, deadline);
+	if (status)
+		return status;
+	return share_settings(comm, deadline);
+}
+
+static void release(rdt_comm *comm, bool orderly)
+{
+	while (comm->plans)
+		rdt_plan_free(comm->plans);
+	rdt_memory_close(comm);
+	if (comm->boot)
+		comm->boot_ops->close(comm->boot, orderly);
+	rdt_peers_close(comm);
+	free(comm->fds);
+	free(comm->peers);
+	free(comm);
+}
+
+static int check_options(const struct rdt_options *options)
+{
+	if (options && (options->size < sizeof(size_t) || options->size > 65536))
+		return rdt_err(RDT_ERR_INVALID,
+			       "rdt_options.size is %zu; set it to sizeof(struct rdt_options)",
+			       options->size);
+	return 0;
+}
+
+int rdt_comm_create(const struct rdt_options *given, rdt_comm **out)
+{
+	struct rdt_options options = { 0 };
+	struct rdt_identity identity;
+	rdt_comm *comm;
+	int status;
+
+	if (!out)
+		return rdt_err(RDT_ERR_INVALID, "rdt_comm_create: comm is NULL");
+	status = check_options(given);
+	if (status)
+		return status;
+	/* A caller built against an older, shorter struct leaves the newer fields at their
+	 * defaults. */
+	if (given)
+		memcpy(&options, given,
+		       given->size < sizeof(options) ? given->size : sizeof(options));
+	rdt_config_warn_unknown();
+	status = rdt_identity_find(&options, &identity);
+	if (status)
+		return status;
+	comm = calloc(1, sizeof(*comm));
+	if (!comm)
+		return rdt_err(RDT_ERR_NOMEM, "out of memory for a communicator");
+	comm->rank = identity.rank;
+	comm->size = identity.world;
+	rdt_log_set_rank(comm->rank);
+	rdt_info("rank %d of %d (%s), librdtrain %s", comm->rank, comm->size, identity.source,
+		 rdt_version());
+	rdt_requests_init(comm);
+	status = rdt_config_read(&options, &comm->config);
+	if (status)
+		goto fail;
+	comm->peers = calloc((size_t)comm->size, sizeof(*comm->peers));
+	if (!comm->peers) {
+		status = rdt_err(RDT_ERR_NOMEM, "out of memory for %d peers", comm->size);
+		goto fail;
+	}
+	for (int r = 0; r < comm->size; r++)
+		comm->peers[r].transport = -1;
+	status = rdt_progress_fds(comm);
+	if (status)
+		goto fail;
+	if (comm->size > 1)
+		status = meet(comm, &identity);
+	if (status)
+		goto fail;
+	comm->policy =
+		rdt_wait_policy(comm->config.local_size ? comm->config.local_size : comm->size);
+	explicit_bzero(&identity, sizeof(identity));
+	*out = comm;
+	return 0;
+
+fail:
+	explicit_bzero(&identity, sizeof(identity));
+	if (comm->boot && !comm->failed)
+		rdt_fail(comm, status, -1, true, "rank %d could not join: %s", comm->rank,
+			 rdt_last_error());
+	release(comm, true);
+	return status;
+}
+
+void rdt_comm_destroy(rdt_comm *comm)
+{
+	if (!comm)
+		return;
+	if (comm->boot && !comm->failed) {
+		double seconds =
+			comm->config.timeout_s < RDT_LEAVE_S ? comm->config.timeout_s : RDT_LEAVE_S;
+		struct rdt_fence fence;
+
+		/* Nobody takes its queue pairs away while another still has a write under way to
+		 * it. Whoever does not come in time, or is lost, has had its chance. */
+		comm->boot_ops->fence(comm->boot, "leave", 0, &fence, rdt_deadline(seconds));
+	}
+	for (int t = 0; t < comm->n_transports; t++)
+		comm->transports[t].ops->leave(comm->transports[t].handle);
+	release(comm, true);
+}

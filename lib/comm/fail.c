@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The failure state of a communicator, and its only writer. Failures come from three sources: the
+ * rendezvous (a member's connection ended, a member gave up), a transport (a bad completion, a
+ * process that is gone), and a deadline. Whichever comes first decides what every pending and later
+ * call returns; what comes later only adds to the set of lost ranks.
+ */
+#include "comm.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static void end_everything(rdt_comm *comm)
+{
+	for (rdt_plan *plan = comm->active; plan; plan = plan->next_active)
+		plan->program.running = false;
+	comm->active = NULL;
+	for (rdt_plan *plan = comm->plans; plan; plan = plan->next) {
+		plan->next_active = plan->prev_active = NULL;
+		for (struct rdt_request *r = plan->queue; r; r = r->next) {
+			r->over = true;
+			r->outcome = comm->failed;
+		}
+		plan->queue = NULL;
+		plan->queue_tail = &plan->queue;
+	}
+}
+
+int rdt_fail(rdt_comm *comm, int status, int rank, bool tell, const char *format, ...)
+{
+	va_list args;
+
+	if (rank >= 0 && rank < comm->size)
+		comm->peers[rank].lost = true;
+	if (comm->failed)
+		return rdt_fail_again(comm);
+
+	va_start(args, format);
+	vsnprintf(comm->failure, sizeof(comm->failure), format, args);
+	va_end(args);
+	comm->failed = status;
+	rdt_info("communicator failed: %s: %s", rdt_strerror(status), comm->failure);
+	for (int t = 0; t < comm->n_transports; t++)
+		comm->transports[t].ops->shutdown(comm->transports[t].handle);
+	end_everything(comm);
+	if (tell && comm->boot) {
+		char why[512];
+
+		snprintf(why, sizeof(why), "%d %d %.480s", status, rank, comm->failure);
+		comm->boot_ops->abort(comm->boot, why);
+	}
+	return rdt_fail_again(comm);
+}
+
+int rdt_fail_again(rdt_comm *comm)
+{
+	return rdt_err(comm->failed, "%s", comm->failure);
+}
+
+/* What another rank's rdt_fail wrote into its abort: status, lost rank, sentence. */
+static int fail_as_told(rdt_comm *comm, const struct rdt_bootstrap_event *event)
+{
+	int status, rank, n = 0;
+
+	if (sscanf(event->text, "%d %d %n", &status, &rank, &n) != 2 || n == 0 || status >= 0 ||
+	    status < RDT_ERR_SYSTEM)
+		return rdt_fail(comm, RDT_ERR_ABORTED, -1, false, "rank %d aborted the job: %s",
+				event->rank, event->text);
+	/* Only a loss and a deadline are everybody's; what else ended that rank was its own. */
+	if (status != RDT_ERR_PEER_LOST && status != RDT_ERR_TIMEOUT)
+		status = RDT_ERR_ABORTED;
+	return rdt_fail(comm, status, rank, false, "%s (told by rank %d)", event->text + n,
+			event->rank);
+}
+
+int rdt_fail_watch(rdt_comm *comm)
+{
+	struct rdt_bootstrap_event event;
+
+	while (comm->boot && comm->boot_ops->watch(comm->boot, &event) == 1) {
+		switch (event.kind) {
+		case RDT_EVENT_LOST:
+			rdt_fail(comm, RDT_ERR_PEER_LOST, event.rank, false,
+				 "rank %d is lost: its connection to the rendezvous ended without "
+				 "a good-bye "
+				 "(the process was killed, or its host is gone)",
+				 event.rank);
+			break;
+		case RDT_EVENT_LEFT:
+			if (event.rank >= 0 && event.rank < comm->size) {
+				comm->peers[event.rank].left = true;
+				comm->someone_left = true;
+			}
+			break;
+		case RDT_EVENT_ABORT: fail_as_told(comm, &event); break;
+		case RDT_EVENT_SERVICE:
+			rdt_warn("the rendezvous service is gone (%s): links that are up go on, "
+				 "but no plan can be "
+				 "made any more, and a rank on another host that dies is noticed "
+				 "only by its links",
+				 event.text);
+			break;
+		}
+	}
+	return comm->failed ? rdt_fail_again(comm) : 0;
+}
+
+int rdt_fail_transport(rdt_comm *comm, struct rdt_open_transport *transport)
+{
+	struct rdt_transport_failure failure;
+	bool any = false;
+
+	while (transport->ops->failure(transport->handle, &failure)) {
+		any = true;
+		rdt_fail(comm, failure.status, failure.peer, true, "%s", failure.text);
+	}
+	if (!any) {
+		char text[768];
+
+		snprintf(text, sizeof(text), "%s", rdt_last_error());
+		rdt_fail(comm, RDT_ERR_SYSTEM, -1, true, "transport %s failed: %s",
+			 transport->ops->name, text);
+	}
+	return comm->failed;
+}
+
+int rdt_comm_lost(rdt_comm *comm, int *ranks, int max)
+{
+	int n = 0;
+
+	if (!comm)
+		return 0;
+	/* Others may have been lost since the first. */
+	rdt_progress_glance(comm);
+	for (int r = 0; r < comm->size; r++)
+		if (comm->peers[r].lost) {
+			if (n < max)
+				ranks[n] = r;
+			n++;
+		}
+	return n;
+}
+
+int rdt_comm_abort(rdt_comm *comm)
+{
+	if (!comm)
+		return rdt_err(RDT_ERR_INVALID, "rdt_comm_abort: no communicator");
+	if (!comm->failed)
+		rdt_fail(comm, RDT_ERR_ABORTED, -1, true, "rank %d called rdt_comm_abort",
+			 comm->rank);
+	return 0;
+}

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Peers: which transport reaches whom, and the connections. Transports are opened when the
+ * communicator is made; a pair is connected when the first plan needs it. Which one a pair uses
+ * follows from the two addresses alone, so both sides choose alike, and it is said at INFO, never
+ * silently changed.
+ */
+#include "comm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/base/clock.h"
+
+/* ---- the rendezvous, with everything else going on meanwhile
+ * -------------------------------------- */
+
+/* The answer of a call to the rendezvous: events that came with it decide what a failure is. */
+static int settle(rdt_comm *comm, int status)
+{
+	char text[768];
+
+	if (status >= 0)
+		return status;
+	snprintf(text, sizeof(text), "%s", rdt_last_error());
+	if (rdt_fail_watch(comm) < 0)
+		return comm->failed;
+	return rdt_fail(comm, status, -1, true, "%s", text);
+}
+
+int rdt_peers_fence(rdt_comm *comm, const char *signature, uint64_t flags, struct rdt_fence *fence,
+		    int64_t deadline)
+{
+	return settle(comm, comm->boot_ops->fence(comm->boot, signature, flags, fence, deadline));
+}
+
+int rdt_peers_get(rdt_comm *comm, int rank, const char *key, void *value, size_t *length,
+		  int64_t deadline)
+{
+	return settle(comm, comm->boot_ops->get(comm->boot, rank, key, value, length, deadline));
+}
+
+/* ---- opening
+ * ---------------------------------------------------------------------------------------- */
+
+/* What makes two ranks share a host, as shm needs it: kernel, pid namespace, user. */
+static void host_name(const rdt_comm *comm, char *text, size_t size)
+{
+	char boot_id[64] = "";
+	struct stat ns = { 0 };
+	int fd;
+
+	if (comm->config.host_id) {
+		snprintf(boot_id, sizeof(boot_id), "%s", comm->config.host_id);
+	} else {
+		fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+		if (fd >= 0) {
+			ssize_t n = read(fd, boot_id, sizeof(boot_id) - 1);
+
+			boot_id[n > 0 ? n : 0] = '\0';
+			boot_id[strcspn(boot_id, "\n")] = '\0';
+			close(fd);
+		}
+	}
+	if (stat("/proc/self/ns/pid", &ns) < 0)
+		ns.st_ino = 0;
+	snprintf(text, size, "host %s, pid namespace %lu, user %u", boot_id,
+		 (unsigned long)ns.st_ino, geteuid());
+}
+
+static int open_one(rdt_comm *comm, const struct rdt_transport_ops *ops)
+{
+	struct rdt_transport_config config = {
+		.rank = comm->rank,
+		.size = comm->size,
+		.host_id = comm->config.host_id,
+		.ifname = comm->config.ifname,
+		.ib_hca = comm->config.ib_hca,
+		.ib_timeout = comm->config.ib_timeout,
+		.ib_retry_cnt = comm->config.ib_retry_cnt,
+		.ib_tc = comm->config.ib_tc,
+		.ib_sl = comm->config.ib_sl,
+		.cma = comm->config.cma,
+	};
+	struct rdt_open_transport *t = &comm->transports[comm->n_transports];
+	int status;
+
+	memcpy(config.nonce, comm->nonce, sizeof(config.nonce));
+	status = ops->open(&config, &t->handle);
+	if (status)
+		return status;
+	t->ops = ops;
+	comm->n_transports++;
+	return 0;
+}
+
+/* All ranks must open the same transports in the same order; each publishes all of its addresses.
+ */
+static int publish_addresses(rdt_comm *comm)
+{
+	unsigned char blob[RDT_TRANSPORTS * (2 + RDT_ADDRESS_MAX)];
+	size_t at = 0;
+
+	for (int t = 0; t < comm->n_transports; t++) {
+		size_t n = RDT_ADDRESS_MAX;
+		int status = comm->transports[t].ops->address(comm->transports[t].handle,
+							      blob + at + 2, &n);
+
+		if (status)
+			return status;
+		blob[at] = (unsigned char)n;
+		blob[at + 1] = (unsigned char)(n >> 8);
+		at += 2 + n;
+	}
+	return comm->boot_ops->put(comm->boot, "address", blob, at);
+}
+
+int rdt_peers_open(rdt_comm *comm, int64_t deadline)
+{
+	enum rdt_transport_choice choice = comm->config.transport;
+	char host[RDT_SIGNATURE_MAX], words[RDT_SIGNATURE_MAX];
+	struct rdt_fence fence;
+	int status;
+
+	snprintf(words, sizeof(words), "librdtrain %s, transport %s", rdt_version(),
+		 rdt_transport_choice_name(choice));
+	status = rdt_peers_fence(comm, words, 0, &fence, deadline);
+	if (status)
+		return status;
+	if (!fence.equal)
+		return rdt_fail(comm, RDT_ERR_MISMATCH, -1, true,
+				"rank %d runs \"%s\", rank %d runs \"%s\"", fence.rank_a,
+				fence.signature_a, fence.rank_b, fence.signature_b);
+	host_name(comm, host, sizeof(host));
+	status = rdt_peers_fence(comm, host, 0, &fence, deadline);
+	if (status)
+		return status;
+	comm->one_host = fence.equal;
+
+	if (choice != RDT_TRANSPORT_VERBS) {
+		status = open_one(comm, &rdt_shm_ops);
+		if (status)
+			return status;
+	}
+	if (choice == RDT_TRANSPORT_VERBS || (choice == RDT_TRANSPORT_AUTO && !comm->one_host)) {
+		status = open_one(comm, &rdt_verbs_ops);
+		if (status)
+			return status;
+	}
+	return publish_addresses(comm);
+}
+
+void rdt_peers_close(rdt_comm *comm)
+{
+	while (comm->n_transports > 0) {
+		struct rdt_open_transport *t = &comm->transports[--comm->n_transports];
+
+		t->ops->close(t->handle);
+	}
+}
+
+/* ---- connecting
+ * ------------------------------------------------------------------------------------- */
+
+static int begin(rdt_comm *comm, int rank, int64_t deadline)
+{
+	unsigned char blob[RDT_TRANSPORTS * (2 + RDT_ADDRESS_MAX)];
+	struct rdt_peer *peer = &comm->peers[rank];
+	size_t length = sizeof(blob), at = 0;
+	char reasons[512] = "";
+	int status;
+
+	status = rdt_peers_get(comm, rank, "address", blob, &length, deadline);
+	if (status)
+		return status;
+	for (int t = 0; t < comm->n_transports; t++) {
+		const struct rdt_transport_ops *ops = comm->transports[t].ops;
+		size_t n = at + 2 <= length ? blob[at] | (size_t)blob[at + 1] << 8 : length;
+		size_t said = strlen(reasons);
+		char why[160] = "";
+
+		if (n > length - at - 2)
+			return rdt_err(RDT_ERR_SYSTEM, "rank %d sent a malformed address", rank);
+		if (ops->reachable(comm->transports[t].handle, blob + at + 2, n, why,
+				   sizeof(why))) {
+			rdt_info("rank %d: %s (%s)", rank, ops->name, why);
+			peer->transport = t;
+			status = ops->connect(comm->transports[t].handle, rank, blob + at + 2, n,
+					      &peer->ep);
+			if (status == 0)
+				comm->connecting++;
+			return status;
+		}
+		snprintf(reasons + said, sizeof(reasons) - said, "%s%s: %s", said ? "; " : "",
+			 ops->name, why);
+		at += 2 + n;
+	}
+	return rdt_err(RDT_ERR_UNREACHABLE,
+		       "rank %d cannot be reached from rank %d (transport %s): %s", rank,
+		       comm->rank, rdt_transport_choice_name(comm->config.transport), reasons);
+}
+
+int rdt_peers_progress(rdt_comm *comm)
+{
+	int up = 0;
+
+	for (int r = 0; r < comm->size; r++) {
+		struct rdt_peer *peer = &comm->peers[r];
+		const struct rdt_transport_ops *ops;
+		char text[256];
+		int status;
+
+		if (!peer->ep || peer->up)
+			continue;
+		ops = comm->transports[peer->transport].ops;
+		status = ops->connected(peer->ep);
+		if (status < 0)
+			return rdt_fail(comm, status, -1, true, "%s", rdt_last_error());
+		if (status == 0)
+			continue;
+		peer->up = true;
+		comm->connecting--;
+		up++;
+		ops->describe(peer->ep, text, sizeof(text));
+		rdt_info("rank %d connected: %s", r, text);
+	}
+	return up;
+}
+
+static bool all_up(rdt_comm *comm, void *what)
+{
+	(void)what;
+	return comm->connecting == 0;
+}
+
+int rdt_peers_connect(rdt_comm *comm, const bool *peers, int64_t deadline)
+{
+	for (int r = 0; r < comm->size; r++)
+		if (peers[r] && !comm->peers[r].ep) {
+			int status = begin(comm, r, deadline);
+
+			if (status)
+				return status;
+		}
+	if (comm->connecting == 0)
+		return 0;
+	return rdt_progress_until(comm, all_up, NULL, deadline, "connecting");
+}

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Moving everything on: transports, connections, programs; and waiting for it, through the wait
+ * policy of lib/engine/wait.c.
+ */
+#include "comm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/clock.h"
+
+/* Between calls of rdt_test, look at the descriptors this often. */
+#define GLANCE_NS 20000000
+
+static void deactivate(rdt_plan *plan)
+{
+	rdt_comm *comm = plan->comm;
+
+	if (plan->prev_active)
+		plan->prev_active->next_active = plan->next_active;
+	else
+		comm->active = plan->next_active;
+	if (plan->next_active)
+		plan->next_active->prev_active = plan->prev_active;
+	plan->next_active = plan->prev_active = NULL;
+}
+
+static int advance(rdt_plan *plan)
+{
+	rdt_comm *comm = plan->comm;
+	int n = rdt_engine_advance(&plan->program);
+
+	if (n < 0) {
+		char text[768];
+
+		snprintf(text, sizeof(text), "%s", rdt_last_error());
+		/* The transport may know better why. */
+		for (int t = 0; t < comm->n_transports && !comm->failed; t++) {
+			struct rdt_transport_failure failure;
+			struct rdt_open_transport *transport = &comm->transports[t];
+
+			if (transport->ops->failure(transport->handle, &failure))
+				rdt_fail(comm, failure.status, failure.peer, true, "%s",
+					 failure.text);
+		}
+		return rdt_fail(comm, n, -1, true, "%s", text);
+	}
+	if (!plan->program.running) {
+		deactivate(plan);
+		if (!plan->bound)
+			rdt_request_finished(plan);
+	}
+	return n;
+}
+
+struct waited {
+	rdt_comm *comm;
+	bool *set;
+};
+
+static void note(void *arg, int peer)
+{
+	((struct waited *)arg)->set[peer] = true;
+}
+
+/* A rank that has left will send nothing more: whoever still waits for it waits in vain. */
+static void tell_left(void *arg, int peer)
+{
+	rdt_comm *comm = ((struct waited *)arg)->comm;
+
+	if (comm->peers[peer].left && !comm->failed)
+		rdt_fail(comm, RDT_ERR_PEER_LOST, peer, true,
+			 "rank %d has left the communicator while rank %d still waits for it", peer,
+			 comm->rank);
+}
+
+int rdt_progress(rdt_comm *comm)
+{
+	int done = 0;
+
+	if (comm->failed)
+		return rdt_fail_again(comm);
+	for (int t = 0; t < comm->n_transports; t++) {
+		int n = comm->transports[t].ops->progress(comm->transports[t].handle);
+
+		if (n < 0)
+			return rdt_fail_transport(comm, &comm->transports[t]);
+		done += n;
+	}
+	if (comm->connecting) {
+		int n = rdt_peers_progress(comm);
+
+		if (n < 0)
+			return n;
+		done += n;
+	}
+	for (rdt_plan *plan = comm->active, *next; plan; plan = next) {
+		int n;
+
+		next = plan->next_active;
+		n = advance(plan);
+		if (n < 0)
+			return n;
+		done += n;
+	}
+	if (comm->someone_left && done == 0) {
+		struct waited waited = { .comm = comm };
+
+		/* A failure ends all programs, so go from the first one again each time. */
+		for (rdt_plan *plan = comm->active; plan && !comm->failed; plan = plan->next_active)
+			rdt_engine_waits_for(&plan->program, tell_left, &waited);
+		if (comm->failed)
+			return rdt_fail_again(comm);
+	}
+	return done;
+}
+
+void rdt_plan_activate(rdt_plan *plan)
+{
+	rdt_comm *comm = plan->comm;
+
+	rdt_engine_start(&plan->program);
+	plan->deadline = rdt_now() + (int64_t)(comm->config.timeout_s * 1e9);
+	plan->prev_active = NULL;
+	plan->next_active = comm->active;
+	if (comm->active)
+		comm->active->prev_active = plan;
+	comm->active = plan;
+}
+
+/* ---- the hooks of the wait policy ---------------------------------------------------------------
+ */
+
+static int hook_progress(void *arg)
+{
+	return rdt_progress(arg);
+}
+
+/* Room for what all transports and the rendezvous can want watched: two descriptors a transport,
+ * one for each of its peers, one for the rendezvous. */
+int rdt_progress_fds(rdt_comm *comm)
+{
+	comm->fds_capacity = RDT_TRANSPORTS * (comm->size + 8) + 1;
+	comm->fds = calloc((size_t)comm->fds_capacity, sizeof(*comm->fds));
+	return comm->fds ? 0
+			 : rdt_err(RDT_ERR_NOMEM, "out of memory for %d descriptors",
+				   comm->fds_capacity);
+}
+
+static struct pollfd *hook_fds(void *arg, int *n)
+{
+	rdt_comm *comm = arg;
+
+	*n = 0;
+	for (int t = 0; t < comm->n_transports; t++) {
+		comm->fds_of[t] = comm->transports[t].ops->fds(
+			comm->transports[t].handle, comm->fds + *n, comm->fds_capacity - *n);
+		*n += comm->fds_of[t];
+	}
+	if (comm->boot && comm->boot_ops->fd(comm->boot) >= 0)
+		comm->fds[(*n)++] =
+			(struct pollfd){ .fd = comm->boot_ops->fd(comm->boot), .events = POLLIN };
+	return comm->fds;
+}
+
+static int hook_arm(void *arg)
+{
+	rdt_comm *comm = arg;
+
+	for (int t = 0; t < comm->n_transports; t++) {
+		int status = comm->transports[t].ops->arm(comm->transports[t].handle);
+
+		if (status < 0)
+			return rdt_fail_transport(comm, &comm->transports[t]);
+		if (status)
+			return 1;
+	}
+	return 0;
+}
+
+static int hook_woken(void *arg, struct pollfd *fds, int n)
+{
+	rdt_comm *comm = arg;
+	int at = 0;
+
+	for (int t = 0; t < comm->n_transports; t++) {
+		if (comm->transports[t].ops->woken(comm->transports[t].handle, fds + at,
+						   comm->fds_of[t]) < 0)
+			return rdt_fail_transport(comm, &comm->transports[t]);
+		at += comm->fds_of[t];
+	}
+	if (at < n && fds[at].revents)
+		return rdt_fail_watch(comm);
+	return 0;
+}
+
+static bool hook_done(void *arg, void *what)
+{
+	rdt_comm *comm = arg;
+
+	return comm->wait_done(comm, what);
+}
+
+static const struct rdt_wait_hooks hooks = {
+	.progress = hook_progress,
+	.done = hook_done,
+	.fds = hook_fds,
+	.arm = hook_arm,
+	.woken = hook_woken,
+};
+
+int rdt_progress_glance(rdt_comm *comm)
+{
+	int status;
+
+	comm->glanced = rdt_now();
+	if (!comm->fds)
+		return 0;
+	status = rdt_wait_glance(&hooks, comm);
+	return status < 0 ? status : 0;
+}
+
+int rdt_progress_test(rdt_comm *comm)
+{
+	int n = rdt_progress(comm);
+
+	if (n == 0 && rdt_now() - comm->glanced > GLANCE_NS) {
+		n = rdt_progress_glance(comm);
+		/* What the glance woke up may have been the last thing missing. */
+		if (n == 0)
+			n = rdt_progress(comm);
+	}
+	return n;
+}
+
+/* "ranks 1, 3", or "nobody" when the programs wait for no peer. */
+static void name_waited(rdt_comm *comm, char *text, size_t size)
+{
+	struct waited waited = { .comm = comm, .set = calloc((size_t)comm->size, sizeof(bool)) };
+	size_t n = 0;
+	int count = 0;
+
+	text[0] = '\0';
+	if (!waited.set)
+		return;
+	for (rdt_plan *plan = comm->active; plan; plan = plan->next_active)
+		rdt_engine_waits_for(&plan->program, note, &waited);
+	for (int r = 0; r < comm->size; r++)
+		if (comm->peers[r].ep && !comm->peers[r].up)
+			waited.set[r] = true;
+	for (int r = 0; r < comm->size && n + 16 < size; r++)
+		if (waited.set[r])
+			n += (size_t)snprintf(text + n, size - n, "%s%d",
+					      count++ ? ", " : " for rank ", r);
+	free(waited.set);
+}
+
+int rdt_progress_timeout(rdt_comm *comm, const char *doing, double seconds)
+{
+	char whom[256], operation[128] = "an operation";
+
+	name_waited(comm, whom, sizeof(whom));
+	if (!doing) {
+		if (comm->active)
+			rdt_call_describe(&comm->active->call, operation, sizeof(operation));
+		doing = operation;
+	}
+	return rdt_fail(comm, RDT_ERR_TIMEOUT, -1, true,
+			"rank %d waited %.3g s%s in %s without an answer; is that rank stopped, or "
+			"did it make "
+			"another call? (the deadline is RDTRAIN_TIMEOUT or rdt_options.timeout_s)",
+			comm->rank, seconds, whom, doing);
+}
+
+int rdt_progress_until(rdt_comm *comm, bool (*done)(rdt_comm *comm, void *what), void *what,
+		       int64_t deadline, const char *doing)
+{
+	int64_t from = rdt_now();
+	int status;
+
+	if (comm->failed)
+		return rdt_fail_again(comm);
+	comm->wait_done = done;
+	status = rdt_wait_until(&hooks, comm, what, &comm->policy, deadline);
+	if (status == 0)
+		return 0;
+	if (comm->failed)
+		return rdt_fail_again(comm);
+	if (status == RDT_ERR_TIMEOUT)
+		return rdt_progress_timeout(comm, doing, (double)(rdt_now() - from) / 1e9);
+	return rdt_fail(comm, status, -1, true, "%s", rdt_last_error());
+}
