@@ -14,6 +14,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/bootstrap/server.h"
+#include "lib/transport/transport.h"
 
 #define SECRET "a secret for tests"
 #define SHARED_BYTES 65536
@@ -25,6 +26,26 @@ struct shared {
 };
 
 static struct shared *shared;
+
+static void print_line(void *arg, const char *line)
+{
+	(void)arg;
+	printf("%s\n", line);
+}
+
+void ranks_need_device(void)
+{
+	const struct rdt_transport_config config = {
+		.size = 1, .ib_timeout = -1, .ib_retry_cnt = -1, .ib_tc = -1, .ib_sl = -1
+	};
+	const char *transport = getenv("RDTRAIN_TRANSPORT"),
+		   *require = getenv("RDTRAIN_REQUIRE_VERBS");
+
+	if (!transport || strcmp(transport, "verbs") != 0)
+		return;
+	if (!rdt_verbs_info(&config, print_line, NULL))
+		exit(require && *require == '1' ? 1 : 77);
+}
 
 static void log_nothing(void *arg, const char *line)
 {

@@ -29,6 +29,13 @@ bool ranks_run(int n, double seconds, int (*fn)(int rank, int n, void *arg), voi
 bool ranks_run_result(int n, double seconds, int (*fn)(int rank, int n, void *arg), void *arg,
 		      struct ranks_result *result);
 
+/*
+ * With RDTRAIN_TRANSPORT=verbs on a machine without a usable device: says why and exits with 77,
+ * which ctest counts as skipped; with RDTRAIN_REQUIRE_VERBS=1 too it exits with 1. For the top of
+ * main().
+ */
+void ranks_need_device(void);
+
 /* Inside a rank: the process id of another. */
 pid_t ranks_pid(int rank);
 

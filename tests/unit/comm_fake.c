@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The engine under a hostile network: all ranks of an operation in one process, over a transport
+ * that delivers in any order, late, and refuses now and then. Ranks run ahead of each other as far
+ * as the schedules let them. A wrong result prints the seed that shows it again.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "lib/comm/comm.h"
+#include "tests/fake.h"
+#include "tests/values.h"
+
+#define RUNS 4 /* consecutive operations on one plan */
+
+struct rank {
+	rdt_comm comm;
+	rdt_plan plan;
+	int32_t *in, *out;
+	int finished; /* operations */
+};
+
+struct setting {
+	const struct rdt_algorithm *algorithm;
+	int n, root;
+	size_t count;
+	bool in_place, remote_output;
+	uint64_t seed;
+};
+
+static void rank_init(struct rank *me, struct fake_net *net, const struct setting *s, int rank)
+{
+	struct rdt_call *call = &me->plan.call;
+
+	me->comm.rank = rank;
+	me->comm.size = s->n;
+	me->comm.n_transports = 1;
+	me->comm.transports[0] =
+		(struct rdt_open_transport){ &fake_ops, fake_transport(net, rank) };
+	me->comm.config.window = 4096;
+	me->out = calloc(s->count + 1, sizeof(*me->out));
+	me->in = s->in_place ? me->out : calloc(s->count + 1, sizeof(*me->in));
+	*call = (struct rdt_call){
+		.collective = s->algorithm->collective,
+		.in = me->in,
+		.out = me->out,
+		.count = s->algorithm->collective == RDT_COLL_BARRIER ? 0 : s->count,
+		.type = RDT_INT32,
+		.op = RDT_SUM,
+		.root = s->root,
+	};
+	me->plan.comm = &me->comm;
+	assert_int_equal(rdt_bind(&me->plan, s->algorithm, s->remote_output), 0);
+	rdt_bind_buffers(&me->plan, call);
+	if (me->plan.scratch)
+		me->plan.program.local[RDT_SCRATCH].base = me->plan.scratch->base;
+}
+
+/* What rdt_bind_exchange does over the rendezvous. */
+static void rank_link(struct rank *ranks, struct fake_net *net, const struct setting *s, int rank)
+{
+	struct rdt_program *p = &ranks[rank].plan.program;
+
+	for (int l = 0; l < p->n_links; l++) {
+		struct rdt_link *link = &p->links[l];
+		struct rank *peer = &ranks[link->peer];
+
+		link->ep = fake_ep(net, rank, link->peer);
+		link->ops = &fake_ops;
+		if (peer->plan.scratch)
+			link->remote[RDT_SCRATCH] = fake_remote(net, peer->plan.scratch->base,
+								peer->plan.scratch->bytes);
+		if (s->remote_output)
+			link->remote[RDT_OUTPUT] =
+				fake_remote(net, peer->out, s->count * sizeof(int32_t));
+	}
+}
+
+static void prepare(struct rank *me, const struct setting *s, int rank)
+{
+	enum rdt_collective collective = s->algorithm->collective;
+
+	if (collective == RDT_COLL_BARRIER)
+		return;
+	if (collective == RDT_COLL_BROADCAST) {
+		if (rank == s->root)
+			test_fill(me->out, s->count, RDT_INT32, RDT_SUM, s->root, me->finished);
+		else
+			memset(me->out, 0xee, s->count * sizeof(int32_t));
+		return;
+	}
+	if (!s->in_place)
+		memset(me->out, 0xee, s->count * sizeof(int32_t));
+	test_fill(me->in, s->count, RDT_INT32, RDT_SUM, rank, me->finished);
+}
+
+static bool right(const struct rank *me, const struct setting *s)
+{
+	if (s->algorithm->collective == RDT_COLL_BARRIER)
+		return true;
+	if (s->algorithm->collective == RDT_COLL_BROADCAST) {
+		for (size_t i = 0; i < s->count; i++)
+			if (me->out[i] != test_value(s->root, i, me->finished, RDT_SUM))
+				return false;
+		return true;
+	}
+	return test_wrong(me->out, s->count, RDT_INT32, RDT_SUM, s->n, me->finished) == 0;
+}
+
+static bool run(const struct setting *s)
+{
+	struct fake_net *net = fake_net_new(s->n, s->seed);
+	struct rank *ranks = calloc((size_t)s->n, sizeof(*ranks));
+	int left = s->n;
+	bool ok = true;
+
+	for (int r = 0; r < s->n; r++)
+		rank_init(&ranks[r], net, s, r);
+	for (int r = 0; r < s->n; r++)
+		rank_link(ranks, net, s, r);
+	for (int r = 0; r < s->n; r++) {
+		prepare(&ranks[r], s, r);
+		rdt_engine_start(&ranks[r].plan.program);
+	}
+	/* 2^24 turns are far more than the longest of these cases needs: beyond them nothing moves.
+	 */
+	for (long turn = 0; ok && left > 0; turn++) {
+		int r = (int)fake_dice(net, (unsigned)s->n);
+		struct rank *me = &ranks[r];
+
+		ok = turn < 1 << 24;
+		if (fake_dice(net, 3) && fake_step(net))
+			continue;
+		if (me->finished == RUNS)
+			continue;
+		ok = ok && rdt_engine_advance(&me->plan.program) >= 0;
+		if (me->plan.program.running)
+			continue;
+		ok = ok && right(me, s);
+		me->finished++;
+		if (me->finished == RUNS) {
+			left--;
+		} else {
+			prepare(me, s, r);
+			rdt_engine_start(&me->plan.program);
+		}
+	}
+	ok = ok && fake_idle(net);
+	for (int r = 0; r < s->n; r++) {
+		rdt_bind_free(&ranks[r].plan);
+		if (!s->in_place)
+			free(ranks[r].in);
+		free(ranks[r].out);
+	}
+	free(ranks);
+	fake_net_free(net);
+	if (!ok)
+		print_error("%s n=%d count=%zu in_place=%d remote_output=%d root=%d seed=%lu is "
+			    "wrong\n",
+			    s->algorithm->name, s->n, s->count, s->in_place, s->remote_output,
+			    s->root, (unsigned long)s->seed);
+	return ok;
+}
+
+static void every_algorithm_survives_any_order_of_delivery(void **state)
+{
+	/* Less than a window, several windows with a short tail, whole windows, fewer elements than
+	 * ranks. */
+	static const size_t counts[] = { 0, 1, 3, 100, 1024, 4096, 5003, 10241 };
+	uint64_t seed = 1;
+
+	(void)state;
+	for (const struct rdt_algorithm *a = rdt_algorithms; a->name; a++)
+		for (int n = 1; n <= 7; n++)
+			for (size_t c = 0; c < sizeof(counts) / sizeof(counts[0]); c++)
+				for (int flags = 0; flags < 4; flags++) {
+					struct setting s = {
+						.algorithm = a,
+						.n = n,
+						.root = (int)(seed % (uint64_t)n),
+						.count = counts[c],
+						.in_place = a->collective == RDT_COLL_BROADCAST ||
+							    flags & 1,
+						.remote_output = flags & 2,
+						.seed = seed++,
+					};
+
+					assert_true(run(&s));
+				}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_algorithm_survives_any_order_of_delivery),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
