@@ -178,6 +178,11 @@ int rdt_config_read(const struct rdt_options *options, struct rdt_config *config
 				sizeof(config->allreduce))) ||
 	    (status = read_name("RDTRAIN_BROADCAST", config->broadcast, sizeof(config->broadcast))))
 		return status;
+	/* torchrun's name for it; anything but a number is not ours to complain about. */
+	if (!config->local_size && value_of("LOCAL_WORLD_SIZE"))
+		config->local_size = atoi(value_of("LOCAL_WORLD_SIZE"));
+	if (config->local_size < 0)
+		config->local_size = 0;
 	config->cma = cma;
 	config->window = (uint64_t)window;
 	return 0;

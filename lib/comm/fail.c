@@ -67,8 +67,9 @@ static int fail_as_told(rdt_comm *comm, const struct rdt_bootstrap_event *event)
 	    status < RDT_ERR_SYSTEM)
 		return rdt_fail(comm, RDT_ERR_ABORTED, -1, false, "rank %d aborted the job: %s",
 				event->rank, event->text);
-	/* Only a loss and a deadline are everybody's; what else ended that rank was its own. */
-	if (status != RDT_ERR_PEER_LOST && status != RDT_ERR_TIMEOUT)
+	/* A loss, a deadline and a mismatch are everybody's; what else ended that rank was its own.
+	 */
+	if (status != RDT_ERR_PEER_LOST && status != RDT_ERR_TIMEOUT && status != RDT_ERR_MISMATCH)
 		status = RDT_ERR_ABORTED;
 	return rdt_fail(comm, status, rank, false, "%s (told by rank %d)", event->text + n,
 			event->rank);
