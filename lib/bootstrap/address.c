@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Addresses as text, and socket options (address.h). Opens and connects nothing. */
+#include "lib/bootstrap/address.h"
+
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool rdt_address_parse(const char *text, struct rdt_address *address)
+{
+	const char *colon = strrchr(text, ':');
+	const char *host = text;
+	size_t length;
+	long port;
+
+	if (!colon || colon == text)
+		return false;
+	length = (size_t)(colon - text);
+	if (host[0] == '[') {
+		if (length < 3 || host[length - 1] != ']')
+			return false;
+		host++;
+		length -= 2;
+	} else if (memchr(host, ':', length)) {
+		return false; /* v6 without brackets: which colon is the port's? */
+	}
+	if (length >= sizeof(address->host) || strcspn(text, " \t\r\n") != strlen(text))
+		return false;
+	if (!colon[1] || strlen(colon + 1) > 5 ||
+	    strspn(colon + 1, "0123456789") != strlen(colon + 1))
+		return false;
+	port = strtol(colon + 1, NULL, 10);
+	if (port > 65535)
+		return false;
+	memcpy(address->host, host, length);
+	address->host[length] = 0;
+	address->port_number = (int)port;
+	snprintf(address->port, sizeof(address->port), "%d", (int)port);
+	return true;
+}
+
+void rdt_address_text(const struct sockaddr *sa, socklen_t length, char *text, size_t room)
+{
+	char host[NI_MAXHOST], port[NI_MAXSERV];
+
+	if (getnameinfo(sa, length, host, sizeof(host), port, sizeof(port),
+			NI_NUMERICHOST | NI_NUMERICSERV))
+		snprintf(text, room, "?");
+	else
+		snprintf(text, room, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+static void set(int fd, int level, int option, int value)
+{
+	/* An option the kernel lacks costs speed or a later notice, not correctness. */
+	(void)setsockopt(fd, level, option, &value, sizeof(value));
+}
+
+void rdt_socket_tune(int fd)
+{
+	set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	/* Asked after a second of silence, then every second: gone after three without an answer. A
+	 * process that computes for minutes is not silent: its kernel answers. */
+	set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set(fd, IPPROTO_TCP, TCP_KEEPIDLE, 1);
+	set(fd, IPPROTO_TCP, TCP_KEEPINTVL, 1);
+	set(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
+	/* The same for data that nobody acknowledges, which keep-alive does not cover. */
+	set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 4000);
+}

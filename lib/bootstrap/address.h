@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Addresses as people write them, and what every socket of the rendezvous is set to. */
+#ifndef RDT_ADDRESS_H
+#define RDT_ADDRESS_H
+
+#include <stdbool.h>
+#include <sys/socket.h>
+
+struct rdt_address {
+	char host[256]; /* without brackets */
+	char port[8];
+	int port_number;
+};
+
+/* Reads HOST:PORT or [v6]:PORT, port 0..65535. False when it is neither. */
+bool rdt_address_parse(const char *text, struct rdt_address *address);
+
+/* "127.0.0.1:4711", "[::1]:4711"; "?" when it is no IP address. */
+void rdt_address_text(const struct sockaddr *sa, socklen_t length, char *text, size_t room);
+
+/* No delay for small frames, and a silent host noticed in a few seconds. */
+void rdt_socket_tune(int fd);
+
+#endif

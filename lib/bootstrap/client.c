@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The client of the rendezvous service: rdt_rendezvous_ops. A call sends its request and reads
+ * until its answer, keeping the events that come between for watch(). What a lost or leaving member
+ * means for a waiting call is decided by the service alone, so that all members hear the same.
+ */
+#include "lib/bootstrap/bootstrap.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/base/clock.h"
+#include "lib/base/error.h"
+#include "lib/base/log.h"
+#include "lib/bootstrap/address.h"
+#include "lib/bootstrap/channel.h"
+#include "lib/bootstrap/secret.h"
+#include "lib/bootstrap/service.h"
+
+#define PUT_S 10.0 /* the service answers a put at once; this long means it is stuck */
+#define WHO_S 0.2  /* for naming the ranks that did not come to a fence */
+#define BYE_S 0.2  /* for a good-bye */
+#define SERVICE_START_S 10.0
+#define SERVICE_END_S 10.0 /* for the other members to leave the service that we run */
+#define RETRY_MIN_MS 10
+#define RETRY_MAX_MS 500
+
+struct kept {
+	enum rdt_bootstrap_event_kind kind;
+	int rank;
+	char text[112]; /* an abort's text may be longer and has a place of its own */
+};
+
+struct client {
+	const struct rdt_bootstrap_ops *ops; /* first: this is a struct rdt_bootstrap */
+	struct rdt_identity who;
+	unsigned char nonce[RDT_JOB_NONCE_BYTES];
+	pid_t owner;   /* the process that opened it; a forked child must not speak for it */
+	pid_t service; /* 0, or the service that we started */
+	uint32_t number, fences;
+	bool told_service_gone;
+	char abort_text[RDT_TEXT_MAX];
+	size_t first, have, room; /* events: a ring, one for each other member and two more */
+	struct kept *events;
+	struct rdt_channel channel;
+};
+
+/* Text that may be cut off. */
+static void copy_text(char *to, size_t room, const char *text)
+{
+	size_t length = strnlen(text, room - 1);
+
+	memcpy(to, text, length);
+	to[length] = 0;
+}
+
+static struct client *self(struct rdt_bootstrap *b)
+{
+	return (struct client *)b;
+}
+
+/* ---- events and answers ---------------------------------------------------------------------- */
+
+static void keep(struct client *c, enum rdt_bootstrap_event_kind kind, int rank, const char *text)
+{
+	struct kept *e;
+
+	if (c->have == c->room)
+		return; /* more than one for each member: not what our service sends */
+	e = &c->events[(c->first + c->have++) % c->room];
+	e->kind = kind;
+	e->rank = rank;
+	copy_text(e->text, sizeof(e->text), text);
+	if (kind == RDT_EVENT_ABORT)
+		copy_text(c->abort_text, sizeof(c->abort_text), text);
+}
+
+static void keep_message(struct client *c, const struct rdt_message *m)
+{
+	if (m->kind <= RDT_EVENT_ABORT && m->rank < (uint32_t)c->who.world)
+		keep(c, (enum rdt_bootstrap_event_kind)m->kind, (int)m->rank, m->text);
+}
+
+static void notice_gone(struct client *c)
+{
+	if (c->channel.dead && !c->told_service_gone) {
+		c->told_service_gone = true;
+		keep(c, RDT_EVENT_SERVICE, -1, c->channel.why);
+	}
+}
+
+static int service_gone(struct client *c)
+{
+	notice_gone(c);
+	return rdt_err(RDT_ERR_UNREACHABLE,
+		       "rank %d: the rendezvous service at %s is gone: %s; see whether it still "
+		       "runs there",
+		       c->who.rank, c->who.rendezvous, c->channel.why);
+}
+
+/* The next message other than an event: 0, RDT_AGAIN at the deadline, or dead. */
+static int receive(struct client *c, struct rdt_message *m, int64_t deadline)
+{
+	for (;;) {
+		int status = rdt_channel_receive(&c->channel, m, deadline);
+
+		if (status || m->type != RDT_MSG_EVENT)
+			return status;
+		keep_message(c, m);
+	}
+}
+
+/* Sends a request and reads until the answer of that type and number. Answers to requests that
+ * were given up at their deadlines are passed over. */
+static int ask(struct client *c, const struct rdt_message *request, enum rdt_message_type type,
+	       struct rdt_message *answer, int64_t deadline)
+{
+	int status = rdt_channel_send(&c->channel, request, deadline);
+
+	while (!status) {
+		status = receive(c, answer, deadline);
+		if (!status && answer->type == type && answer->number == request->number)
+			return RDT_OK;
+	}
+	return status;
+}
+
+/* The status and sentence that the service answered with. */
+static int as_told(const struct rdt_message *m)
+{
+	int status = m->status;
+
+	if (status == RDT_OK)
+		return RDT_OK;
+	if (status > 0 || status < RDT_ERR_SYSTEM)
+		status = RDT_ERR_SYSTEM;
+	return rdt_err((enum rdt_status)status, "%s", m->text);
+}
+
+static int check_owner(const struct client *c)
+{
+	if (c->owner == getpid())
+		return RDT_OK;
+	return rdt_err(RDT_ERR_INVALID,
+		       "process %d was forked from process %d, which is rank %d; only that process "
+		       "may use its connection to the rendezvous",
+		       (int)getpid(), (int)c->owner, c->who.rank);
+}
+
+static int check_key(const char *key)
+{
+	size_t length = strnlen(key, RDT_KEY_MAX);
+
+	if (length > 0 && length < RDT_KEY_MAX)
+		return RDT_OK;
+	return rdt_err(RDT_ERR_INVALID, "the key '%.80s' is empty or longer than %d bytes", key,
+		       RDT_KEY_MAX - 1);
+}
+
+/* ---- open ------------------------------------------------------------------------------------ */
+
+static int check_identity(const struct rdt_identity *who, struct rdt_address *address)
+{
+	if (who->world < 1 || who->world > RDT_WORLD_MAX)
+		return rdt_err(RDT_ERR_INVALID, "a world of %d ranks; there may be 1 to %d",
+			       who->world, RDT_WORLD_MAX);
+	if (who->rank < 0 || who->rank >= who->world)
+		return rdt_err(RDT_ERR_INVALID, "rank %d is outside a world of %d ranks", who->rank,
+			       who->world);
+	if (!rdt_address_parse(who->rendezvous, address) || address->port_number == 0)
+		return rdt_err(RDT_ERR_INVALID,
+			       "the rendezvous '%s' is no HOST:PORT or [IPV6]:PORT; set "
+			       "RDTRAIN_RENDEZVOUS",
+			       who->rendezvous);
+	if (!rdt_job_name_ok(who->job))
+		return rdt_err(RDT_ERR_INVALID, "the job '%s': " RDT_JOB_NAME_RULE, who->job);
+	if (!who->secret[0])
+		return rdt_err(RDT_ERR_AUTH,
+			       "rank %d has no secret for job %s on the rendezvous at %s; set "
+			       "RDTRAIN_SECRET, or RDTRAIN_SECRET_FILE to a file of mode 600",
+			       who->rank, who->job, who->rendezvous);
+	return RDT_OK;
+}
+
+/* One attempt to connect and join. RDT_AGAIN: try again; channel.why says why. */
+static int join(struct client *c, const struct rdt_address *address, int64_t deadline)
+{
+	struct rdt_message m = { .type = RDT_MSG_HELLO,
+				 .version = RDT_WIRE_VERSION,
+				 .rank = (uint32_t)c->who.rank,
+				 .world = (uint32_t)c->who.world };
+	struct rdt_channel *channel = &c->channel;
+	bool again;
+	int status = rdt_channel_connect(channel, address->host, address->port, deadline, &again);
+
+	if (status == RDT_ERR_AUTH)
+		return rdt_err(
+			RDT_ERR_AUTH,
+			"rank %d: the rendezvous service at %s refused job %s: it has another "
+			"secret for this job, or does not know the job; compare RDTRAIN_JOB "
+			"and RDTRAIN_SECRET (or the file in RDTRAIN_SECRET_FILE) here with "
+			"what the service was started with",
+			c->who.rank, c->who.rendezvous, c->who.job);
+	if (status == RDT_ERR_UNREACHABLE && again)
+		return RDT_AGAIN;
+	if (status == RDT_ERR_UNREACHABLE)
+		return rdt_err(RDT_ERR_UNREACHABLE,
+			       "rank %d finds no rendezvous service at %s: %s; check "
+			       "RDTRAIN_RENDEZVOUS",
+			       c->who.rank, c->who.rendezvous, channel->why);
+	if (status)
+		return status;
+	snprintf(m.job, sizeof(m.job), "%s", c->who.job);
+	status = rdt_channel_send(channel, &m, deadline);
+	if (!status)
+		status = receive(c, &m, deadline);
+	if (status) { /* it went away, or has no time for us */
+		if (status == RDT_AGAIN)
+			snprintf(channel->why, sizeof(channel->why), "it does not answer");
+		return RDT_AGAIN;
+	}
+	if (m.type == RDT_MSG_WELCOME) {
+		memcpy(c->nonce, m.nonce, sizeof(c->nonce));
+		return RDT_OK;
+	}
+	if (m.type != RDT_MSG_REFUSED)
+		return rdt_err(
+			RDT_ERR_UNREACHABLE,
+			"rank %d: the rendezvous service at %s answered with message type %d "
+			"instead of a welcome; are both sides of the same version?",
+			c->who.rank, c->who.rendezvous, (int)m.type);
+	if (m.status == RDT_AGAIN) {
+		copy_text(channel->why, sizeof(channel->why), m.text);
+		return RDT_AGAIN;
+	}
+	return as_told(&m);
+}
+
+static int join_by(struct client *c, const struct rdt_address *address, int64_t deadline)
+{
+	int64_t began = rdt_now();
+	int attempts = 0, pause = RETRY_MIN_MS;
+
+	for (;;) {
+		int status = join(c, address, deadline), left;
+
+		attempts++;
+		if (status != RDT_AGAIN) {
+			if (status)
+				rdt_channel_disconnect(&c->channel);
+			return status;
+		}
+		rdt_channel_disconnect(&c->channel);
+		left = rdt_left_ms(deadline);
+		if (!left)
+			break;
+		/* Thousands that were refused together must not come back together. */
+		pause += (int)((unsigned)(rdt_now() / 1000 + c->who.rank * 7) % (unsigned)pause);
+		if (attempts == 1)
+			rdt_info("rendezvous at %s: %s; trying again until the deadline",
+				 c->who.rendezvous, c->channel.why);
+		poll(NULL, 0, pause < left ? pause : left);
+		pause = pause * 2 < RETRY_MAX_MS ? pause * 2 : RETRY_MAX_MS;
+	}
+	return rdt_err(
+		RDT_ERR_UNREACHABLE,
+		"rank %d cannot join job %s on the rendezvous service at %s: %s (%d attempts "
+		"in %.1f s); start it there with `rdtrain rendezvous --listen %s`, or correct "
+		"RDTRAIN_RENDEZVOUS",
+		c->who.rank, c->who.job, c->who.rendezvous, c->channel.why, attempts,
+		(double)(rdt_now() - began) / 1e9, c->who.rendezvous);
+}
+
+static void release(struct client *c)
+{
+	rdt_channel_free(&c->channel);
+	explicit_bzero(&c->who, sizeof(c->who));
+	free(c->events);
+	free(c);
+}
+
+static int client_open(const struct rdt_identity *identity, int64_t deadline,
+		       struct rdt_bootstrap **b)
+{
+	struct rdt_address address;
+	struct client *c;
+	int status;
+
+	*b = NULL;
+	status = check_identity(identity, &address);
+	if (status)
+		return status;
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return rdt_err(RDT_ERR_NOMEM, "no memory for a client of the rendezvous");
+	c->ops = &rdt_rendezvous_ops;
+	c->who = *identity;
+	c->owner = getpid();
+	c->room = (size_t)identity->world + 2;
+	status = rdt_channel_init(&c->channel, identity->job, identity->secret);
+	explicit_bzero(c->who.secret, sizeof(c->who.secret)); /* only the derived key is needed */
+	if (status)
+		goto free_client;
+	c->events = calloc(c->room, sizeof(*c->events));
+	if (!c->events) {
+		status = rdt_err(RDT_ERR_NOMEM, "no memory for the events of %d ranks",
+				 identity->world);
+		goto free_client;
+	}
+	if (identity->start_service && identity->rank == 0) {
+		int64_t by = rdt_deadline(SERVICE_START_S);
+
+		status = rdt_service_start(identity, deadline < by ? deadline : by, &c->service);
+		if (status)
+			goto free_client;
+	}
+	status = join_by(c, &address, deadline);
+	if (status)
+		goto stop_service;
+	rdt_info("rank %d of %d joined job %s on the rendezvous at %s", c->who.rank, c->who.world,
+		 c->who.job, c->who.rendezvous);
+	*b = (struct rdt_bootstrap *)c;
+	return RDT_OK;
+
+stop_service:
+	if (c->service)
+		rdt_service_stop(c->service);
+free_client:
+	release(c);
+	return status;
+}
+
+/* ---- the store and the fence ------------------------------------------------------------------
+ */
+
+static void client_nonce(struct rdt_bootstrap *b, unsigned char nonce[RDT_JOB_NONCE_BYTES])
+{
+	memcpy(nonce, self(b)->nonce, RDT_JOB_NONCE_BYTES);
+}
+
+static int client_put(struct rdt_bootstrap *b, const char *key, const void *value, size_t length)
+{
+	struct client *c = self(b);
+	struct rdt_message m = { .type = RDT_MSG_PUT, .number = ++c->number, .value = value };
+	struct rdt_message answer;
+	int status = check_owner(c);
+
+	if (!status)
+		status = check_key(key);
+	if (status)
+		return status;
+	if (length > RDT_BLOB_MAX)
+		return rdt_err(RDT_ERR_INVALID, "the value of '%s' has %zu bytes; the limit is %d",
+			       key, length, RDT_BLOB_MAX);
+	snprintf(m.key, sizeof(m.key), "%s", key);
+	m.length = (uint32_t)length;
+	status = ask(c, &m, RDT_MSG_STORED, &answer, rdt_deadline(PUT_S));
+	if (status == RDT_AGAIN)
+		return rdt_err(
+			RDT_ERR_TIMEOUT,
+			"rank %d: the rendezvous service at %s has not taken '%s' in %.0f s; "
+			"is its host overloaded?",
+			c->who.rank, c->who.rendezvous, key, PUT_S);
+	return status ? service_gone(c) : as_told(&answer);
+}
+
+static int client_get(struct rdt_bootstrap *b, int rank, const char *key, void *value,
+		      size_t *length, int64_t deadline)
+{
+	struct client *c = self(b);
+	struct rdt_message m = { .type = RDT_MSG_GET,
+				 .number = ++c->number,
+				 .rank = (uint32_t)rank };
+	struct rdt_message answer;
+	size_t room = *length;
+	int status = check_owner(c);
+
+	if (!status)
+		status = check_key(key);
+	if (status)
+		return status;
+	if (rank < 0 || rank >= c->who.world)
+		return rdt_err(RDT_ERR_INVALID, "rank %d is outside a world of %d ranks", rank,
+			       c->who.world);
+	snprintf(m.key, sizeof(m.key), "%s", key);
+	status = ask(c, &m, RDT_MSG_VALUE, &answer, deadline);
+	if (status == RDT_AGAIN)
+		return rdt_err(RDT_ERR_TIMEOUT,
+			       "rank %d waited in vain for rank %d to put '%s' at the rendezvous; "
+			       "see what rank %d is doing",
+			       c->who.rank, rank, key, rank);
+	if (status)
+		return service_gone(c);
+	status = as_told(&answer);
+	if (status)
+		return status;
+	*length = answer.length;
+	if (answer.length && room)
+		memcpy(value, answer.value, answer.length < room ? answer.length : room);
+	return RDT_OK;
+}
+
+/* The deadline of a fence has passed: asks who is missing. The answer of the fence itself may
+ * still cross the question; then that counts. */
+static int fence_late(struct client *c, const struct rdt_message *fence, struct rdt_message *answer)
+{
+	struct rdt_message m = { .type = RDT_MSG_WHO, .number = fence->number };
+	int64_t deadline = rdt_deadline(WHO_S);
+	int status = rdt_channel_send(&c->channel, &m, deadline);
+
+	while (!status) {
+		status = receive(c, answer, deadline);
+		if (status || answer->number != fence->number)
+			continue;
+		if (answer->type == RDT_MSG_FENCED)
+			return RDT_OK;
+		if (answer->type == RDT_MSG_MISSING)
+			return rdt_err(RDT_ERR_TIMEOUT,
+				       "rank %d waited in vain at fence %u (%s) for %s; see what "
+				       "they are doing",
+				       c->who.rank, fence->number, fence->signature, answer->text);
+	}
+	if (status != RDT_AGAIN)
+		return service_gone(c);
+	return rdt_err(
+		RDT_ERR_TIMEOUT,
+		"rank %d waited in vain at fence %u (%s), and the rendezvous service at %s did "
+		"not say for whom",
+		c->who.rank, fence->number, fence->signature, c->who.rendezvous);
+}
+
+static int client_fence(struct rdt_bootstrap *b, const char *signature, uint64_t flags,
+			struct rdt_fence *result, int64_t deadline)
+{
+	struct client *c = self(b);
+	struct rdt_message m = { .type = RDT_MSG_FENCE, .flags = flags };
+	struct rdt_message answer;
+	int status = check_owner(c);
+
+	if (status)
+		return status;
+	if (strnlen(signature, sizeof(m.signature)) >= sizeof(m.signature))
+		return rdt_err(RDT_ERR_INVALID,
+			       "a fence's signature is longer than %d bytes: %.80s",
+			       RDT_SIGNATURE_MAX - 1, signature);
+	m.number = ++c->fences;
+	snprintf(m.signature, sizeof(m.signature), "%s", signature);
+	status = ask(c, &m, RDT_MSG_FENCED, &answer, deadline);
+	if (status == RDT_AGAIN) {
+		status = fence_late(c, &m, &answer);
+		if (status)
+			return status;
+	}
+	if (status)
+		return service_gone(c);
+	status = as_told(&answer);
+	if (status)
+		return status;
+	memset(result, 0, sizeof(*result));
+	result->flags = answer.flags;
+	result->equal = answer.kind;
+	if (!result->equal) {
+		result->rank_a = (int)answer.rank;
+		result->rank_b = (int)answer.rank_b;
+		memcpy(result->signature_a, answer.signature, sizeof(result->signature_a));
+		memcpy(result->signature_b, answer.signature_b, sizeof(result->signature_b));
+	}
+	return RDT_OK;
+}
+
+/* ---- abort, watch, close -----------------------------------------------------------------------
+ */
+
+static int client_abort(struct rdt_bootstrap *b, const char *why)
+{
+	struct client *c = self(b);
+	struct rdt_message m = { .type = RDT_MSG_ABORT };
+	int status = check_owner(c);
+
+	if (status)
+		return status;
+	copy_text(m.text, sizeof(m.text), why);
+	status = rdt_channel_send(&c->channel, &m, 0);
+	/* What did not go now goes with the next call; there is nothing better to do. */
+	return status < 0 ? service_gone(c) : RDT_OK;
+}
+
+static int client_fd(struct rdt_bootstrap *b)
+{
+	struct client *c = self(b);
+
+	return c->channel.dead ? -1 : c->channel.fd;
+}
+
+static int client_watch(struct rdt_bootstrap *b, struct rdt_bootstrap_event *event)
+{
+	struct client *c = self(b);
+	struct rdt_message m;
+	const struct kept *e;
+
+	/* Everything that has come, each time: what TLS has decrypted shows in no poll(2). */
+	if (!c->channel.dead)
+		(void)rdt_channel_flush(&c->channel, 0);
+	while (!receive(c, &m, 0))
+		; /* an answer that came too late */
+	notice_gone(c);
+	if (!c->have)
+		return 0;
+	e = &c->events[c->first];
+	event->kind = e->kind;
+	event->rank = e->rank;
+	copy_text(event->text, sizeof(event->text),
+		  e->kind == RDT_EVENT_ABORT ? c->abort_text : e->text);
+	c->first = (c->first + 1) % c->room;
+	c->have--;
+	return 1;
+}
+
+/* Says good-bye and waits, briefly, for the service to hang up: closing while its last words are
+ * on the way would reset the connection, and the good-bye might be lost with it. */
+static void say_bye(struct client *c)
+{
+	struct rdt_message m = { .type = RDT_MSG_BYE };
+	int64_t deadline = rdt_deadline(BYE_S);
+	int status = rdt_channel_send(&c->channel, &m, deadline);
+
+	while (!status)
+		status = receive(c, &m, deadline);
+}
+
+static void client_close(struct rdt_bootstrap *b, bool orderly)
+{
+	struct client *c = self(b);
+
+	if (!b)
+		return;
+	if (c->owner == getpid()) {
+		if (orderly && !c->channel.dead)
+			say_bye(c);
+		else if (c->channel.fd >= 0) /* at once, even if a forked child holds it too */
+			shutdown(c->channel.fd, SHUT_RDWR);
+		if (c->service) {
+			rdt_channel_disconnect(&c->channel);
+			rdt_service_finish(c->service, rdt_deadline(SERVICE_END_S));
+		}
+	}
+	release(c);
+}
+
+const struct rdt_bootstrap_ops rdt_rendezvous_ops = {
+	.size = sizeof(struct rdt_bootstrap_ops),
+	.name = "rendezvous",
+	.open = client_open,
+	.nonce = client_nonce,
+	.put = client_put,
+	.get = client_get,
+	.fence = client_fence,
+	.abort = client_abort,
+	.fd = client_fd,
+	.watch = client_watch,
+	.close = client_close,
+};
