@@ -37,10 +37,10 @@
 #define RDT_VERBS_SLACK (2 * RDT_VERBS_BATCH)
 #define RDT_VERBS_BOUNCE (RDT_PUT_BOUNCE_MAX + (1u << 20))
 #define RDT_VERBS_PENDING_PER_PEER 4
-/* The kernel's own default waits 17 s for a dead link. 2^15 * 4.096 us = 134 ms, 1 + 7 times: about
- * a second. */
+/* The kernel's own default waits 17 s for a dead link. 2^15 * 4.096 us = 134 ms, 1 + 6 times: about
+ * a second. Not 7 retries, which soft-RoCE takes as "for ever". */
 #define RDT_VERBS_TIMEOUT 15
-#define RDT_VERBS_RETRY 7
+#define RDT_VERBS_RETRY 6
 #define RDT_VERBS_RNR_RETRY 6 /* 7 would be for ever */
 /* An immediate that is no notification (bit 31): the sender leaves in good order. */
 #define RDT_VERBS_GOODBYE 0x80000000u
@@ -153,6 +153,9 @@ struct rdt_verbs_ep {
 	bool active;	   /* we ask; the lower rank does */
 	bool said_goodbye; /* the peer has; its end is no loss */
 	bool goodbye_sent;
+	/* A completion that may mean that the peer is dying: see verbs_progress.c, settle() */
+	bool suspect;
+	struct ibv_wc suspect_wc;
 	int status; /* once failed */
 	char why[512];
 
@@ -234,6 +237,7 @@ struct rdt_verbs {
 	bool armed;
 	unsigned unacked; /* events of the completion channel */
 	int connecting;	  /* endpoints that are */
+	int suspects;	  /* endpoints that are */
 
 	struct rdt_verbs_ep **eps;
 	uint32_t neps, eps_room;
@@ -395,6 +399,8 @@ const char *rdt_verbs_wc_name(enum ibv_wc_status status);
 const char *rdt_verbs_wc_meaning(enum ibv_wc_status status);
 /* The enum rdt_status that it is for the caller. */
 int rdt_verbs_wc_class(enum ibv_wc_status status);
+/* Could the peer's death look like this, until the connection manager tells of it? */
+bool rdt_verbs_wc_suspect(enum ibv_wc_status status);
 /* Ends the endpoint with the decoded completion. Reads only what is valid on error. */
 void rdt_verbs_wc_fail(struct rdt_verbs_ep *ep, const struct ibv_wc *wc);
 /* Why the connection manager says no, in words. */

@@ -99,6 +99,12 @@ int rdt_verbs_wc_class(enum ibv_wc_status status)
 	return RDT_ERR_SYSTEM;
 }
 
+bool rdt_verbs_wc_suspect(enum ibv_wc_status status)
+{
+	return status == IBV_WC_REM_ACCESS_ERR || status == IBV_WC_REM_OP_ERR ||
+	       status == IBV_WC_REM_INV_REQ_ERR || status == IBV_WC_REM_ABORT_ERR;
+}
+
 void rdt_verbs_wc_fail(struct rdt_verbs_ep *ep, const struct ibv_wc *wc)
 {
 	char here[RDT_VERBS_ADDR_TEXT] = "?", there[RDT_VERBS_ADDR_TEXT] = "?";

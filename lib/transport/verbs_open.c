@@ -10,8 +10,10 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/base/error.h"
 #include "lib/base/log.h"
@@ -168,6 +170,20 @@ static int open_queues(struct rdt_verbs *t)
 	return probe_inline(t);
 }
 
+/* rdma_rxe retries for ever when told 7, so its writers would never hear of a dead peer. It is the
+ * driver whose devices have a "parent". */
+static void bound_retries(struct rdt_verbs *t)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/class/infiniband/%s/parent", t->choice.device);
+	if (t->ib_retry < 7 || access(path, F_OK) != 0)
+		return;
+	t->ib_retry = 6;
+	rdt_warn("verbs: RDTRAIN_IB_RETRY_CNT=7 means for ever on soft-RoCE (%s); 6 is used",
+		 t->choice.device);
+}
+
 static int listen_everywhere(struct rdt_verbs *t)
 {
 	struct rdt_verbs_choice *choice = &t->choice;
@@ -254,6 +270,7 @@ int rdt_verbs_open(const struct rdt_transport_config *config, rdt_info_fn note, 
 		rc = rdt_verbs_resource_err(t, "answer about its limits");
 		goto fail;
 	}
+	bound_retries(t);
 	rc = open_queues(t);
 	if (!rc)
 		rc = listen_everywhere(t);

@@ -17,6 +17,7 @@
 #define ACK_BATCH 64
 #define POLL_PASSES 4
 #define LEAVE_S 1.0
+#define SETTLE_S 0.3
 
 /* ---- failures -------------------------------------------------------------------------------- */
 
@@ -136,6 +137,19 @@ static void on_notification(struct rdt_verbs *t, const struct ibv_wc *wc)
 	}
 }
 
+static void on_error(struct rdt_verbs_ep *ep, const struct ibv_wc *wc)
+{
+	if (ep->suspect || ep->state != RDT_EP_UP)
+		return; /* what follows a failure is its consequence */
+	if (!rdt_verbs_wc_suspect(wc->status)) {
+		rdt_verbs_wc_fail(ep, wc);
+		return;
+	}
+	ep->suspect = true;
+	ep->suspect_wc = *wc;
+	ep->t->suspects++;
+}
+
 static void on_sent(struct rdt_verbs *t, const struct ibv_wc *wc)
 {
 	struct rdt_verbs_ep *ep = t->eps[(wc->wr_id >> 32) - 1];
@@ -148,7 +162,7 @@ static void on_sent(struct rdt_verbs *t, const struct ibv_wc *wc)
 		sent->bounce = 0;
 	}
 	if (wc->status != IBV_WC_SUCCESS) {
-		rdt_verbs_wc_fail(ep, wc);
+		on_error(ep, wc);
 		return;
 	}
 	ep->wr_done = number + 1;
@@ -168,7 +182,7 @@ static void on_completion(struct rdt_verbs *t, const struct ibv_wc *wc)
 		struct rdt_verbs_ep *ep = ep_of_qp(t, wc->qp_num);
 
 		if (ep)
-			rdt_verbs_wc_fail(ep, wc);
+			on_error(ep, wc);
 	}
 }
 
@@ -199,6 +213,36 @@ int rdt_verbs_poll(struct rdt_verbs *t)
 	return total;
 }
 
+/*
+ * A process that dies loses its memory regions before its connections, so the first sign of its
+ * death may be a write that its device refuses, as if the caller had made a mistake. The
+ * connection manager tells the two apart, a little later; wait for it, since all is over anyway.
+ */
+static void settle(struct rdt_verbs *t)
+{
+	struct pollfd fd = { .fd = t->events->fd, .events = POLLIN };
+	int64_t deadline;
+
+	if (t->suspects == 0)
+		return; /* before the clock is read: that may be a system call */
+	deadline = rdt_deadline(SETTLE_S);
+	while (t->suspects > 0) {
+		int left = rdt_left_ms(deadline);
+
+		rdt_verbs_drive(t);
+		t->suspects = 0;
+		for (uint32_t i = 0; i < t->neps; i++) {
+			struct rdt_verbs_ep *ep = t->eps[i];
+
+			if (ep->suspect && ep->state == RDT_EP_UP && left == 0)
+				rdt_verbs_wc_fail(ep, &ep->suspect_wc);
+			t->suspects += ep->suspect && ep->state == RDT_EP_UP;
+		}
+		if (t->suspects > 0)
+			poll(&fd, 1, left);
+	}
+}
+
 int rdt_verbs_progress(struct rdt_transport *transport)
 {
 	struct rdt_verbs *t = rdt_verbs(transport);
@@ -206,6 +250,7 @@ int rdt_verbs_progress(struct rdt_transport *transport)
 
 	if (t->connecting > 0)
 		n += rdt_verbs_drive(t);
+	settle(t);
 	failed = pending_failure(t);
 	return failed ? failed : n;
 }
@@ -227,6 +272,7 @@ int rdt_verbs_fds(struct rdt_transport *transport, struct pollfd *fds, int max)
 int rdt_verbs_arm(struct rdt_transport *transport)
 {
 	struct rdt_verbs *t = rdt_verbs(transport);
+	int n;
 
 	if (!t->armed) {
 		int error = ibv_req_notify_cq(t->cq, 0);
@@ -238,7 +284,9 @@ int rdt_verbs_arm(struct rdt_transport *transport)
 		t->armed = !error;
 	}
 	/* what completed before the request gives no event */
-	return rdt_verbs_poll(t) > 0 || pending_failure(t) ? 1 : 0;
+	n = rdt_verbs_poll(t);
+	settle(t);
+	return n > 0 || pending_failure(t) ? 1 : 0;
 }
 
 static void take_cq_events(struct rdt_verbs *t)
@@ -268,6 +316,7 @@ int rdt_verbs_woken(struct rdt_transport *transport, const struct pollfd *fds, i
 		else if (fds[i].fd == t->events->fd)
 			rdt_verbs_drive(t);
 	}
+	settle(t);
 	return pending_failure(t);
 }
 

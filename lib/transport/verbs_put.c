@@ -127,8 +127,11 @@ static int post(struct rdt_verbs_ep *ep, struct ibv_send_wr *wr, const struct rd
 	ep->sent[slot] = *sent;
 	error = ibv_post_send(ep->qp, wr, &bad);
 	if (error) {
-		rdt_verbs_ep_fail(ep, RDT_ERR_SYSTEM, "verbs: cannot post to rank %d on %s: %s",
-				  ep->head.peer, ep->t->choice.device, strerror(error));
+		rdt_verbs_ep_fail(ep, RDT_ERR_SYSTEM, "verbs: cannot post to rank %d on %s: %s%s",
+				  ep->head.peer, ep->t->choice.device, strerror(error),
+				  error == EACCES ? " (did the process fork, or change its user or "
+						    "capabilities, after it opened the device?)"
+						  : "");
 		return rdt_err(RDT_ERR_SYSTEM, "%s", ep->why);
 	}
 	ep->wr_posted++;
