@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A multi-layer perceptron in float32: layers of ReLU, softmax and cross-entropy at the end. The
+ * matrix products are OpenBLAS'. Knows nothing of workers: it computes the gradient of the rows it
+ * is given.
+ */
+#ifndef EXAMPLES_MLP_H
+#define EXAMPLES_MLP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MLP_LAYERS_MAX 16
+
+struct mlp {
+	int n_layers;			/* of weights */
+	int width[MLP_LAYERS_MAX + 1];	/* inputs, hidden layers, classes */
+	size_t n_params;		/* of all layers */
+	float *params;			/* layer by layer: weights [in][out], then biases [out] */
+	int max_rows;			/* the most rows of one call */
+	float *out[MLP_LAYERS_MAX + 1]; /* what each layer gave; out[0] is not used */
+	float *delta[2];		/* derivative by a layer's sums, and by the one's below */
+};
+
+/* width[0 .. n_layers]. Returns 0, or -1 when memory ran out; mlp_free is owed only after 0. */
+int mlp_init(struct mlp *m, const int *width, int n_layers, int max_rows);
+void mlp_free(struct mlp *m);
+
+/* Weights uniform in +-sqrt(6 / inputs) ("He"), biases 0. The same seed gives the same weights. */
+void mlp_randomise(struct mlp *m, uint64_t seed);
+
+/*
+ * The loss summed over `rows` rows, and gradient[n_params] = `scale` times its derivative, laid out
+ * as the parameters. No rows: 0, and a gradient of zeros.
+ */
+double mlp_gradient(struct mlp *m, const float *x, const int *y, int rows, float scale,
+		    float *gradient);
+
+/* How many of the rows are classified right. */
+int mlp_correct(struct mlp *m, const float *x, const int *y, int rows);
+
+/* The next number of a random sequence (SplitMix64; Steele, Lea and Flood, OOPSLA 2014). */
+static inline uint64_t random_next(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15;
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+	return z ^ (z >> 31);
+}
+
+#endif
