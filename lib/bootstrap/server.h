@@ -21,6 +21,17 @@ struct rdt_server_config {
 	 */
 	void (*log)(void *arg, const char *line);
 	void *arg;
+
+	/* The rest is optional: zero is the default that stands in brackets. */
+	/* Called when the last member of all jobs has gone. */
+	void (*empty)(void *arg);
+	double handshake_s;	  /* from connect to a complete hello [5] */
+	unsigned max_connections; /* [what RLIMIT_NOFILE allows, less 64] */
+	unsigned max_per_address; /* connections from one address [4096] */
+	unsigned max_strangers;	  /* of those, not authenticated yet [256] */
+	unsigned max_jobs;	  /* at the same time [1024] */
+	size_t max_store_bytes;	  /* keys and values of one job [256 MiB] */
+	size_t max_output_bytes;  /* waiting for one member to read them [16 MiB] */
 };
 
 /* Binds and starts to serve on `base`; the caller runs the loop. */
@@ -28,6 +39,7 @@ int rdt_server_new(struct event_base *base, const struct rdt_server_config *conf
 		   struct rdt_server **server);
 /* The port that was bound. */
 int rdt_server_port(const struct rdt_server *server);
+/* Ends the service. The last connections close when `base` runs again or is freed. */
 void rdt_server_free(struct rdt_server *server);
 
 #endif
