@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Putting: a copy, a store to a counter, and a wake-up only if the peer sleeps. */
+#include "shm.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "lib/base/error.h"
+
+static int write_remote(struct rdt_ep *ep, const struct rdt_put *put)
+{
+	char *from = (char *)put->src;
+	uint64_t to = put->remote->address + put->offset, left = put->length;
+
+	while (left) {
+		struct iovec local = { from, left }, remote = { (void *)(uintptr_t)to, left };
+		ssize_t n = process_vm_writev(ep->pid, &local, 1, &remote, 1, 0);
+
+		if (n <= 0) {
+			if (n < 0 && errno == ESRCH) {
+				rdt_shm_lost(ep, "is gone");
+				return rdt_err(RDT_ERR_PEER_LOST, "%s", ep->shm->failure.text);
+			}
+			return rdt_err_errno(
+				RDT_ERR_SYSTEM,
+				"shm: process_vm_writev of %lu bytes into rank %d (pid %d) failed "
+				"(RDTRAIN_SHM_CMA=0 does without)",
+				(unsigned long)left, ep->head.peer, (int)ep->pid);
+		}
+		from += n;
+		to += (uint64_t)n;
+		left -= (uint64_t)n;
+	}
+	return 0;
+}
+
+static void wake(struct rdt_ep *ep)
+{
+	char byte = 1;
+
+	/* Only the one who clears the flag writes. A full pipe wakes as well. */
+	if (atomic_exchange_explicit(&ep->segment->sleeping, 0, memory_order_acq_rel))
+		while (write(ep->wake_fd, &byte, 1) < 0 && errno == EINTR)
+			;
+}
+
+int rdt_shm_put(struct rdt_ep *ep, const struct rdt_put *put)
+{
+	uint32_t *counter;
+
+	if (ep->shm->shut)
+		return rdt_err(RDT_ERR_ABORTED, "shm: put after the transport was shut down");
+	if (put->channel >= RDT_CHANNELS)
+		return rdt_err(RDT_ERR_INVALID, "shm: channel %u is not below %d", put->channel,
+			       RDT_CHANNELS);
+	if (put->length) {
+		const struct rdt_remote *remote = put->remote;
+
+		if (!remote || put->offset > remote->length ||
+		    put->length > remote->length - put->offset)
+			return rdt_err(RDT_ERR_INVALID,
+				       "shm: a put of %lu bytes at %lu into %lu bytes of rank %d",
+				       (unsigned long)put->length, (unsigned long)put->offset,
+				       (unsigned long)(remote ? remote->length : 0), ep->head.peer);
+		if (remote->mapped) {
+			memcpy(remote->mapped + put->offset, put->src, put->length);
+		} else {
+			int status = write_remote(ep, put);
+
+			if (status)
+				return status;
+		}
+	}
+	counter = &ep->out[put->channel];
+	/* release: who sees the count sees the data. Only this rank writes it, so no
+	 * read-modify-write. */
+	__atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + 1, __ATOMIC_RELEASE);
+	/*
+	 * Dekker's pattern with rdt_shm_arm: we store the counter, then load `sleeping`; the peer
+	 * stores `sleeping`, then loads its counters. With a full fence between on both sides, at
+	 * least one sees the other's store: either we wake it, or it finds the notification and
+	 * does not sleep.
+	 */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(&ep->segment->sleeping, memory_order_relaxed))
+		wake(ep);
+	ep->head.posted++;
+	ep->head.completed++;
+	return 0;
+}
