@@ -8,12 +8,11 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/base/memlock.h"
 #include "verbs.h"
-
-#define GIDS_SHOWN 32
 
 struct printer {
 	rdt_info_fn line;
@@ -53,16 +52,13 @@ static const char *link_layer(uint8_t layer)
 	}
 }
 
-static void say_gids(const struct printer *p, struct ibv_context *ctx, int port)
+static void say_gids(const struct printer *p, struct ibv_context *ctx, int port, size_t room)
 {
-	struct ibv_gid_entry gids[GIDS_SHOWN];
-	ssize_t n = ibv_query_gid_table(ctx, gids, GIDS_SHOWN, 0);
+	struct ibv_gid_entry *gids = calloc(room ? room : 1, sizeof(*gids));
+	ssize_t n = gids ? ibv_query_gid_table(ctx, gids, room, 0) : -ENOMEM;
 
-	if (n < 0) {
-		say(p, "  GIDs cannot be read: %s%s", strerror((int)-n),
-		    n == -ENOSPC || n == -EINVAL ? " (more than this program shows)" : "");
-		return;
-	}
+	if (n < 0)
+		say(p, "  GIDs cannot be read: %s", strerror((int)-n));
 	for (ssize_t i = 0; i < n; i++) {
 		char text[INET6_ADDRSTRLEN], ifname[IF_NAMESIZE] = "no interface";
 
@@ -74,6 +70,21 @@ static void say_gids(const struct printer *p, struct ibv_context *ctx, int port)
 		    inet_ntop(AF_INET6, gids[i].gid.raw, text, sizeof(text)),
 		    gid_type(gids[i].gid_type), ifname);
 	}
+	free(gids);
+}
+
+/* Entries of all ports together: the table is read whole. */
+static size_t gid_room(struct ibv_context *ctx, int ports)
+{
+	size_t room = 0;
+
+	for (int port = 1; port <= ports; port++) {
+		struct ibv_port_attr pa;
+
+		if (ibv_query_port(ctx, (uint8_t)port, &pa) == 0 && pa.gid_tbl_len > 0)
+			room += (size_t)pa.gid_tbl_len;
+	}
+	return room;
 }
 
 static void say_device(const struct printer *p, struct ibv_device *device)
@@ -110,7 +121,7 @@ static void say_device(const struct printer *p, struct ibv_device *device)
 		    name, port, ibv_port_state_str(pa.state), link_layer(pa.link_layer),
 		    rdt_verbs_rate(&pa), 128 << pa.active_mtu, 128 << pa.max_mtu,
 		    pa.max_msg_sz >> 10);
-		say_gids(p, ctx, port);
+		say_gids(p, ctx, port, gid_room(ctx, attr.phys_port_cnt));
 	}
 out:
 	ibv_close_device(ctx);
