@@ -22,8 +22,9 @@
 #include "lib/bootstrap/service.h"
 
 #define PUT_S 10.0 /* the service answers a put at once; this long means it is stuck */
-#define WHO_S 0.2  /* for naming the ranks that did not come to a fence */
-#define BYE_S 0.2  /* for a good-bye */
+#define IDLE_NS 1000000
+#define WHO_S 0.2 /* for naming the ranks that did not come to a fence */
+#define BYE_S 0.2 /* for a good-bye */
 #define SERVICE_START_S 10.0
 #define SERVICE_END_S 10.0 /* for the other members to leave the service that we run */
 #define RETRY_MIN_MS 10
@@ -42,6 +43,8 @@ struct client {
 	pid_t owner;   /* the process that opened it; a forked child must not speak for it */
 	pid_t service; /* 0, or the service that we started */
 	uint32_t number, fences;
+	int (*idle)(void *arg); /* see set_idle */
+	void *idle_arg;
 	bool told_service_gone;
 	char abort_text[RDT_TEXT_MAX];
 	size_t first, have, room; /* events: a ring, one for each other member and two more */
@@ -114,15 +117,34 @@ static int receive(struct client *c, struct rdt_message *m, int64_t deadline)
 	}
 }
 
+/* receive(), and the caller's other work meanwhile. A negative status of that is in *idle. */
+static int receive_idling(struct client *c, struct rdt_message *m, int64_t deadline, int *idle)
+{
+	while (c->idle) {
+		int did = c->idle(c->idle_arg), status;
+		int64_t slice = did > 0 ? rdt_now() : rdt_now() + IDLE_NS;
+
+		if (did < 0) {
+			*idle = did;
+			return did;
+		}
+		status = receive(c, m, slice < deadline ? slice : deadline);
+		if (status != RDT_AGAIN || rdt_now() >= deadline)
+			return status;
+	}
+	return receive(c, m, deadline);
+}
+
 /* Sends a request and reads until the answer of that type and number. Answers to requests that
  * were given up at their deadlines are passed over. */
 static int ask(struct client *c, const struct rdt_message *request, enum rdt_message_type type,
-	       struct rdt_message *answer, int64_t deadline)
+	       struct rdt_message *answer, int64_t deadline, int *idle)
 {
 	int status = rdt_channel_send(&c->channel, request, deadline);
 
+	*idle = 0;
 	while (!status) {
-		status = receive(c, answer, deadline);
+		status = receive_idling(c, answer, deadline, idle);
 		if (!status && answer->type == type && answer->number == request->number)
 			return RDT_OK;
 	}
@@ -347,7 +369,7 @@ static int client_put(struct rdt_bootstrap *b, const char *key, const void *valu
 	struct client *c = self(b);
 	struct rdt_message m = { .type = RDT_MSG_PUT, .number = ++c->number, .value = value };
 	struct rdt_message answer;
-	int status = check_owner(c);
+	int status = check_owner(c), idle;
 
 	if (!status)
 		status = check_key(key);
@@ -358,7 +380,9 @@ static int client_put(struct rdt_bootstrap *b, const char *key, const void *valu
 			       key, length, RDT_BLOB_MAX);
 	snprintf(m.key, sizeof(m.key), "%s", key);
 	m.length = (uint32_t)length;
-	status = ask(c, &m, RDT_MSG_STORED, &answer, rdt_deadline(PUT_S));
+	status = ask(c, &m, RDT_MSG_STORED, &answer, rdt_deadline(PUT_S), &idle);
+	if (idle)
+		return idle;
 	if (status == RDT_AGAIN)
 		return rdt_err(
 			RDT_ERR_TIMEOUT,
@@ -377,7 +401,7 @@ static int client_get(struct rdt_bootstrap *b, int rank, const char *key, void *
 				 .rank = (uint32_t)rank };
 	struct rdt_message answer;
 	size_t room = *length;
-	int status = check_owner(c);
+	int status = check_owner(c), idle;
 
 	if (!status)
 		status = check_key(key);
@@ -387,7 +411,9 @@ static int client_get(struct rdt_bootstrap *b, int rank, const char *key, void *
 		return rdt_err(RDT_ERR_INVALID, "rank %d is outside a world of %d ranks", rank,
 			       c->who.world);
 	snprintf(m.key, sizeof(m.key), "%s", key);
-	status = ask(c, &m, RDT_MSG_VALUE, &answer, deadline);
+	status = ask(c, &m, RDT_MSG_VALUE, &answer, deadline, &idle);
+	if (idle)
+		return idle;
 	if (status == RDT_AGAIN)
 		return rdt_err(RDT_ERR_TIMEOUT,
 			       "rank %d waited in vain for rank %d to put '%s' at the rendezvous; "
@@ -439,7 +465,7 @@ static int client_fence(struct rdt_bootstrap *b, const char *signature, uint64_t
 	struct client *c = self(b);
 	struct rdt_message m = { .type = RDT_MSG_FENCE, .flags = flags };
 	struct rdt_message answer;
-	int status = check_owner(c);
+	int status = check_owner(c), idle;
 
 	if (status)
 		return status;
@@ -449,7 +475,9 @@ static int client_fence(struct rdt_bootstrap *b, const char *signature, uint64_t
 			       RDT_SIGNATURE_MAX - 1, signature);
 	m.number = ++c->fences;
 	snprintf(m.signature, sizeof(m.signature), "%s", signature);
-	status = ask(c, &m, RDT_MSG_FENCED, &answer, deadline);
+	status = ask(c, &m, RDT_MSG_FENCED, &answer, deadline, &idle);
+	if (idle)
+		return idle;
 	if (status == RDT_AGAIN) {
 		status = fence_late(c, &m, &answer);
 		if (status)
@@ -470,6 +498,12 @@ static int client_fence(struct rdt_bootstrap *b, const char *signature, uint64_t
 		memcpy(result->signature_b, answer.signature_b, sizeof(result->signature_b));
 	}
 	return RDT_OK;
+}
+
+static void client_set_idle(struct rdt_bootstrap *b, int (*idle)(void *arg), void *arg)
+{
+	self(b)->idle = idle;
+	self(b)->idle_arg = arg;
 }
 
 /* ---- abort, watch, close -----------------------------------------------------------------------
@@ -559,6 +593,7 @@ const struct rdt_bootstrap_ops rdt_rendezvous_ops = {
 	.put = client_put,
 	.get = client_get,
 	.fence = client_fence,
+	.set_idle = client_set_idle,
 	.abort = client_abort,
 	.fd = client_fd,
 	.watch = client_watch,
