@@ -51,7 +51,7 @@ void mlp_randomise(struct mlp *m, uint64_t seed)
 
 	for (int l = 0; l < m->n_layers; l++) {
 		size_t weights = (size_t)m->width[l] * (size_t)m->width[l + 1];
-		double bound = sqrt(6.0 / m->width[l]);
+		double bound = sqrt(6.0 / (m->width[l] + m->width[l + 1]));
 
 		for (size_t i = 0; i < weights; i++) {
 			double u = (double)(random_next(&seed) >> 11) * 0x1p-53; /* [0, 1) */
@@ -73,7 +73,7 @@ static void forward(struct mlp *m, const float *x, int rows)
 		const float *biases = weights + (size_t)n_in * (size_t)n_out;
 		float *out = m->out[l + 1];
 
-		/* out = biases + in * weights, then ReLU but for the last layer */
+		/* out = biases + in * weights, then tanh but for the last layer */
 		for (int r = 0; r < rows; r++)
 			memcpy(out + (size_t)r * (size_t)n_out, biases,
 			       (size_t)n_out * sizeof(*out));
@@ -81,7 +81,7 @@ static void forward(struct mlp *m, const float *x, int rows)
 			    n_in, weights, n_out, 1, out, n_out);
 		if (l < m->n_layers - 1)
 			for (size_t i = 0; i < (size_t)rows * (size_t)n_out; i++)
-				out[i] = out[i] > 0 ? out[i] : 0;
+				out[i] = tanhf(out[i]);
 		in = out;
 		weights = biases + n_out;
 	}
@@ -145,11 +145,11 @@ double mlp_gradient(struct mlp *m, const float *x, const int *y, int rows, float
 		if (l == 0)
 			break;
 
-		/* by the sums below: delta * transposed weights, where ReLU let them through */
+		/* by the sums below: delta * transposed weights, times tanh' = 1 - tanh^2 */
 		cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, n_in, n_out, 1, delta,
 			    n_out, m->params + weights, n_out, 0, below, n_in);
 		for (size_t i = 0; i < (size_t)rows * (size_t)n_in; i++)
-			below[i] = in[i] > 0 ? below[i] : 0;
+			below[i] *= 1 - in[i] * in[i];
 		swap = delta;
 		delta = below;
 		below = swap;

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A multi-layer perceptron in float32: layers of ReLU, softmax and cross-entropy at the end. The
- * matrix products are OpenBLAS'. Knows nothing of workers: it computes the gradient of the rows it
- * is given.
+ * A multi-layer perceptron in float32: hidden layers of tanh, softmax and cross-entropy at the end.
+ * The matrix products are OpenBLAS'. Knows nothing of workers: it computes the gradient of the rows
+ * it is given.
+ *
+ * Why tanh and not ReLU: another number of workers rounds the sums otherwise. Where ReLU has its
+ * kink, a sum that is rounded to the other side of 0 changes the gradient by more than rounding,
+ * and the runs part; tanh is smooth, so that their losses can be compared.
  */
 #ifndef EXAMPLES_MLP_H
 #define EXAMPLES_MLP_H
@@ -26,7 +30,8 @@ struct mlp {
 int mlp_init(struct mlp *m, const int *width, int n_layers, int max_rows);
 void mlp_free(struct mlp *m);
 
-/* Weights uniform in +-sqrt(6 / inputs) ("He"), biases 0. The same seed gives the same weights. */
+/* Weights uniform in +-sqrt(6 / (inputs + outputs)) (Glorot and Bengio 2010), biases 0. The same
+ * seed gives the same weights. */
 void mlp_randomise(struct mlp *m, uint64_t seed);
 
 /*
