@@ -204,7 +204,7 @@ int rdt_fail(rdt_comm *comm, int status, int rank, bool tell, const char *format
 int rdt_fail_again(rdt_comm *comm);
 /* Takes events of the rendezvous; negative: failed. */
 int rdt_fail_watch(rdt_comm *comm);
-/* Hands a transport's failure on; negative: failed. */
-int rdt_fail_transport(rdt_comm *comm, struct rdt_open_transport *transport);
+/* Takes what the transports report; `status` and `text` count when they report nothing. */
+int rdt_fail_transports(rdt_comm *comm, int status, const char *text);
 
 #endif

@@ -11,6 +11,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/base/clock.h"
+
+#define WHO_DIED_S 0.1
+
 static void end_everything(rdt_comm *comm)
 {
 	for (rdt_plan *plan = comm->active; plan; plan = plan->next_active)
@@ -107,23 +111,40 @@ int rdt_fail_watch(rdt_comm *comm)
 	return comm->failed ? rdt_fail_again(comm) : 0;
 }
 
-int rdt_fail_transport(rdt_comm *comm, struct rdt_open_transport *transport)
+/*
+ * A link that ends may belong to a rank that died, or to one that gave up because another died. The
+ * rendezvous knows which; it is asked first, for a short while.
+ */
+static void ask_who_died(rdt_comm *comm)
 {
-	struct rdt_transport_failure failure;
-	bool any = false;
+	int64_t deadline = rdt_deadline(WHO_DIED_S);
 
-	while (transport->ops->failure(transport->handle, &failure)) {
-		any = true;
-		rdt_fail(comm, failure.status, failure.peer, true, "%s", failure.text);
-	}
-	if (!any) {
-		char text[768];
+	while (comm->boot && !comm->failed && rdt_now() < deadline) {
+		struct pollfd fd = { .fd = comm->boot_ops->fd(comm->boot), .events = POLLIN };
 
-		snprintf(text, sizeof(text), "%s", rdt_last_error());
-		rdt_fail(comm, RDT_ERR_SYSTEM, -1, true, "transport %s failed: %s",
-			 transport->ops->name, text);
+		if (fd.fd < 0 || rdt_fail_watch(comm) < 0)
+			return;
+		poll(&fd, 1, rdt_left_ms(deadline));
 	}
-	return comm->failed;
+}
+
+int rdt_fail_transports(rdt_comm *comm, int status, const char *text)
+{
+	for (int t = 0; t < comm->n_transports; t++) {
+		struct rdt_open_transport *transport = &comm->transports[t];
+		struct rdt_transport_failure failure;
+
+		while (transport->ops->failure(transport->handle, &failure)) {
+			if (failure.status == RDT_ERR_PEER_LOST)
+				ask_who_died(comm);
+			/* When the rendezvous has named a cause, this may be no more than its
+			 * consequence. */
+			if (!comm->failed)
+				rdt_fail(comm, failure.status, failure.peer, true, "%s",
+					 failure.text);
+		}
+	}
+	return rdt_fail(comm, status, -1, true, "%s", text);
 }
 
 int rdt_comm_lost(rdt_comm *comm, int *ranks, int max)

@@ -26,22 +26,46 @@ static int settle(rdt_comm *comm, int status)
 
 	if (status >= 0)
 		return status;
+	if (comm->failed) /* while idling */
+		return rdt_fail_again(comm);
 	snprintf(text, sizeof(text), "%s", rdt_last_error());
 	if (rdt_fail_watch(comm) < 0)
 		return comm->failed;
 	return rdt_fail(comm, status, -1, true, "%s", text);
 }
 
+static int keep_going(void *arg)
+{
+	return rdt_progress(arg);
+}
+
+/* Operations in flight go on while this rank waits at the rendezvous: a peer may have to finish one
+ * before it comes there itself. */
+static void idle_while(rdt_comm *comm, bool waiting)
+{
+	comm->boot_ops->set_idle(comm->boot, waiting && comm->active ? keep_going : NULL, comm);
+}
+
 int rdt_peers_fence(rdt_comm *comm, const char *signature, uint64_t flags, struct rdt_fence *fence,
 		    int64_t deadline)
 {
-	return settle(comm, comm->boot_ops->fence(comm->boot, signature, flags, fence, deadline));
+	int status;
+
+	idle_while(comm, true);
+	status = comm->boot_ops->fence(comm->boot, signature, flags, fence, deadline);
+	idle_while(comm, false);
+	return settle(comm, status);
 }
 
 int rdt_peers_get(rdt_comm *comm, int rank, const char *key, void *value, size_t *length,
 		  int64_t deadline)
 {
-	return settle(comm, comm->boot_ops->get(comm->boot, rank, key, value, length, deadline));
+	int status;
+
+	idle_while(comm, true);
+	status = comm->boot_ops->get(comm->boot, rank, key, value, length, deadline);
+	idle_while(comm, false);
+	return settle(comm, status);
 }
 
 /* ---- opening

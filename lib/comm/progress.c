@@ -27,26 +27,22 @@ static void deactivate(rdt_plan *plan)
 	plan->next_active = plan->prev_active = NULL;
 }
 
+/* A call into a transport failed: why is in its failures, or in the sentence it set. */
+static int fail(rdt_comm *comm, int status)
+{
+	char text[768];
+
+	snprintf(text, sizeof(text), "%s", rdt_last_error());
+	return rdt_fail_transports(comm, status, text);
+}
+
 static int advance(rdt_plan *plan)
 {
 	rdt_comm *comm = plan->comm;
 	int n = rdt_engine_advance(&plan->program);
 
-	if (n < 0) {
-		char text[768];
-
-		snprintf(text, sizeof(text), "%s", rdt_last_error());
-		/* The transport may know better why. */
-		for (int t = 0; t < comm->n_transports && !comm->failed; t++) {
-			struct rdt_transport_failure failure;
-			struct rdt_open_transport *transport = &comm->transports[t];
-
-			if (transport->ops->failure(transport->handle, &failure))
-				rdt_fail(comm, failure.status, failure.peer, true, "%s",
-					 failure.text);
-		}
-		return rdt_fail(comm, n, -1, true, "%s", text);
-	}
+	if (n < 0)
+		return fail(comm, n);
 	if (!plan->program.running) {
 		deactivate(plan);
 		if (!plan->bound)
@@ -86,7 +82,7 @@ int rdt_progress(rdt_comm *comm)
 		int n = comm->transports[t].ops->progress(comm->transports[t].handle);
 
 		if (n < 0)
-			return rdt_fail_transport(comm, &comm->transports[t]);
+			return fail(comm, n);
 		done += n;
 	}
 	if (comm->connecting) {
@@ -173,7 +169,7 @@ static int hook_arm(void *arg)
 		int status = comm->transports[t].ops->arm(comm->transports[t].handle);
 
 		if (status < 0)
-			return rdt_fail_transport(comm, &comm->transports[t]);
+			return fail(comm, status);
 		if (status)
 			return 1;
 	}
@@ -186,9 +182,11 @@ static int hook_woken(void *arg, struct pollfd *fds, int n)
 	int at = 0;
 
 	for (int t = 0; t < comm->n_transports; t++) {
-		if (comm->transports[t].ops->woken(comm->transports[t].handle, fds + at,
-						   comm->fds_of[t]) < 0)
-			return rdt_fail_transport(comm, &comm->transports[t]);
+		int status = comm->transports[t].ops->woken(comm->transports[t].handle, fds + at,
+							    comm->fds_of[t]);
+
+		if (status < 0)
+			return fail(comm, status);
 		at += comm->fds_of[t];
 	}
 	if (at < n && fds[at].revents)

@@ -39,7 +39,7 @@ static void an_address_is_found_in_the_region_that_holds_it(void **state)
 		assert_null(rdt_mem_table_find(&table, base + 60, 1));
 		assert_null(rdt_mem_table_find(&table, base, SIZE_MAX));
 	}
-	assert_null(rdt_mem_table_find(&table, arena - 1, 1));
+	assert_null(rdt_mem_table_find(&table, (void *)((uintptr_t)arena - 1), 1));
 	rdt_mem_table_remove(&table, &mems[5]);
 	assert_null(rdt_mem_table_find(&table, mems[5].base, 1));
 	assert_ptr_equal(rdt_mem_table_find(&table, mems[6].base, 1), &mems[6]);
