@@ -4,7 +4,7 @@
  * worker works on its share of each batch. What a trainer needs of librdtrain is in main, train and
  * same_everywhere; mlp.c is the network, csv.c reads the table.
  *
- *	rdtrain run -n 4 -- ./train_mlp --hidden 64,32 --epochs 20
+ *	rdtrain run -n 4 -- ./train_mlp --hidden 64,32 --epochs 30
  *
  * One step of SGD, on each worker:
  *   1. its share of the global batch -> the share's part of the gradient, divided by the batch
@@ -55,10 +55,10 @@ static const struct argp_option options[] = {
 	  "/digits.csv)",
 	  0 },
 	{ "hidden", KEY_HIDDEN, "N,N,...", 0, "Sizes of the hidden layers (default 64,32)", 0 },
-	{ "lr", 'l', "RATE", 0, "Learning rate (default 0.1)", 0 },
+	{ "lr", 'l', "RATE", 0, "Learning rate (default 0.05)", 0 },
 	{ "momentum", KEY_MOMENTUM, "M", 0, "Momentum, 0 to less than 1 (default 0.9)", 0 },
 	{ "batch", 'b', "N", 0, "Samples of one step, over all workers (default 64)", 0 },
-	{ "epochs", 'e', "N", 0, "Passes over the training set (default 20)", 0 },
+	{ "epochs", 'e', "N", 0, "Passes over the training set (default 30)", 0 },
 	{ "seed", KEY_SEED, "N", 0, "Decides split, order and first weights (default 1)", 0 },
 	{ 0, 'J', "FILE", 0, "Write the results to FILE as JSON", 0 },
 	{ "no-progress", KEY_NO_PROGRESS, 0, 0, "No progress bar, even on a terminal", 0 },
@@ -491,10 +491,10 @@ int main(int argc, char **argv)
 		.data = RDTRAIN_EXAMPLE_DATA "/digits.csv",
 		.hidden = { 64, 32 },
 		.n_hidden = 2,
-		.learning_rate = 0.1,
+		.learning_rate = 0.05,
 		.momentum = 0.9,
 		.batch = 64,
-		.epochs = 20,
+		.epochs = 30,
 		.seed = 1,
 	};
 	struct worker w = { 0 };
