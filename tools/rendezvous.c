@@ -37,7 +37,7 @@ enum { OPTION_ONCE = 256, OPTION_PARENT };
 
 static const struct argp_option options[] = {
 	{ "listen", 'l', "ADDR:PORT", 0,
-	  "Listen there; port 0 is any free one (default " DEFAULT_LISTEN
+	  "Listen there; * is all interfaces, port 0 any free one (default " DEFAULT_LISTEN
 	  ", which only this host reaches)",
 	  0 },
 	{ "secret-file", 's', "FILE", 0,
@@ -55,7 +55,10 @@ static const struct argp_option options[] = {
 
 static const char doc[] =
 	"The service where the workers of a job meet. Start it on one host, then the workers "
-	"with RDTRAIN_RENDEZVOUS=HOST:PORT and the same secret. It ends on SIGINT or SIGTERM."
+	"with RDTRAIN_RENDEZVOUS=HOST:PORT and the same secret. It ends on SIGINT or SIGTERM. "
+	"Make a secret of random bytes, as `openssl rand -hex 32` does: one that can be guessed "
+	"can be "
+	"found by who sees a handshake."
 	"\v"
 	"Limits: 65536 ranks a job; 1024 jobs; values of 16 KiB, 256 MiB of them a job; "
 	"connections: as many as open files are allowed (ulimit -n, raised to its hard limit), "
@@ -232,11 +235,9 @@ free_all:
 
 int rdt_cmd_rendezvous(int argc, char **argv)
 {
-	static char name[] = "rdtrain rendezvous";
 	static const struct argp argp = { options, parse, NULL, doc, NULL, NULL, NULL };
 	struct settings s = { .listen = DEFAULT_LISTEN };
 
-	argv[0] = name;
 	argp_parse(&argp, argc, argv, 0, NULL, &s);
 	signal(SIGPIPE, SIG_IGN); /* a reader of our one line may be gone by the next */
 	raise_file_limit();

@@ -202,7 +202,9 @@ static int bound_port(evutil_socket_t fd)
 					      : ((struct sockaddr_in *)&ss)->sin_port);
 }
 
-/* Listens on every address of the name; with port 0 the first picks one for all. */
+/* Listens on every address of the name that this host has; with port 0 the first picks one for all.
+ * One that is in use by another is an error: half of a name would be found by half of the workers.
+ */
 static int listen_on(struct rdt_server *server, const char *text)
 {
 	struct addrinfo hints = { .ai_family = AF_UNSPEC,
@@ -210,14 +212,16 @@ static int listen_on(struct rdt_server *server, const char *text)
 				  .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
 	struct addrinfo *list;
 	struct rdt_address address;
+	bool in_use = false;
 	int error = 0, n;
 
 	if (!text || !rdt_address_parse(text, &address))
 		return rdt_err(RDT_ERR_INVALID,
 			       "'%s' is no address to listen on; write HOST:PORT or [IPV6]:PORT "
-			       "(0.0.0.0:PORT for all interfaces)",
+			       "(*:PORT for all interfaces)",
 			       text ? text : "");
-	n = getaddrinfo(address.host, address.port, &hints, &list);
+	n = getaddrinfo(strcmp(address.host, "*") ? address.host : NULL, address.port, &hints,
+			&list);
 	if (n)
 		return rdt_err(RDT_ERR_INVALID, "cannot listen on %s: %s is no host here: %s", text,
 			       address.host, gai_strerror(n));
@@ -233,10 +237,12 @@ static int listen_on(struct rdt_server *server, const char *text)
 			((struct sockaddr_in6 *)&ss)->sin6_port = htons((uint16_t)server->port);
 		listener = evconnlistener_new_bind(
 			server->base, on_accept, server,
-			LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE, BACKLOG,
-			(struct sockaddr *)&ss, (int)ai->ai_addrlen);
+			LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE |
+				(ss.ss_family == AF_INET6 ? LEV_OPT_BIND_IPV6ONLY : 0),
+			BACKLOG, (struct sockaddr *)&ss, (int)ai->ai_addrlen);
 		if (!listener) {
 			error = EVUTIL_SOCKET_ERROR();
+			in_use |= error == EADDRINUSE && address.port_number;
 			continue;
 		}
 		evconnlistener_set_error_cb(listener, on_accept_error);
@@ -245,8 +251,10 @@ static int listen_on(struct rdt_server *server, const char *text)
 			server->port = bound_port(evconnlistener_get_fd(listener));
 	}
 	freeaddrinfo(list);
-	if (server->n_listeners)
+	if (server->n_listeners && !in_use)
 		return RDT_OK;
+	if (in_use)
+		error = EADDRINUSE;
 	return rdt_err(error == EADDRINUSE || error == EADDRNOTAVAIL || error == EACCES
 			       ? RDT_ERR_INVALID
 			       : RDT_ERR_SYSTEM,

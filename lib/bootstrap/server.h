@@ -12,7 +12,7 @@
 struct rdt_server;
 
 struct rdt_server_config {
-	const char *listen; /* "HOST:PORT", "[v6]:PORT"; port 0: any free one */
+	const char *listen; /* "HOST:PORT", "[v6]:PORT", "*:PORT"; port 0: any free one */
 	/* Secrets: `secret` admits any job name; `secret_file` has lines "JOB SECRET" ("*" for any
 	 * job; # comments; mode must keep others out). One of the two. */
 	const char *secret;

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -23,6 +24,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/error.h"
+#include "lib/bootstrap/address.h"
 
 extern char **environ;
 
@@ -121,17 +123,47 @@ static int await_listening(int fd, int64_t deadline, char *said, size_t room)
 	}
 }
 
+/*
+ * Where to listen: the very address when it was given in numbers, else all interfaces, for this
+ * host's own name often means loopback here (127.0.1.1) and the network elsewhere. Without the key
+ * nobody gets further than the handshake on any of them.
+ */
+static bool listen_address(const char *rendezvous, char *text, size_t room)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
+				  .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV };
+	struct addrinfo *list;
+	struct rdt_address address;
+	bool exact;
+
+	if (!rdt_address_parse(rendezvous, &address))
+		return false;
+	exact = !strcmp(address.host, "localhost");
+	if (!getaddrinfo(address.host, address.port, &hints, &list)) {
+		freeaddrinfo(list);
+		exact = true;
+	}
+	if (exact)
+		snprintf(text, room, "%s", rendezvous);
+	else
+		snprintf(text, room, "*:%s", address.port);
+	return true;
+}
+
 int rdt_service_start(const struct rdt_identity *identity, int64_t deadline, pid_t *pid)
 {
 	const char *program = getenv("RDTRAIN_PROGRAM");
-	char parent[16], said[512];
-	const char *const argv[] = { "rdtrain", "rendezvous", "--listen", identity->rendezvous,
+	char listen[sizeof(identity->rendezvous)], parent[16], said[512];
+	const char *const argv[] = { "rdtrain", "rendezvous", "--listen", listen,
 				     "--once",	"--parent",   parent,	  NULL };
 	int fds[2], error, status = RDT_OK;
 	char **env;
 
 	if (!program || !*program)
 		program = "rdtrain";
+	if (!listen_address(identity->rendezvous, listen, sizeof(listen)))
+		return rdt_err(RDT_ERR_INVALID, "the rendezvous '%s' is no HOST:PORT",
+			       identity->rendezvous);
 	snprintf(parent, sizeof(parent), "%d", (int)getpid());
 	env = make_environment(identity->secret);
 	if (!env)
@@ -155,7 +187,7 @@ int rdt_service_start(const struct rdt_identity *identity, int64_t deadline, pid
 			"the rendezvous service that rank 0 started (%s rendezvous --listen "
 			"%s) does not listen: %s; free the port or choose another with "
 			"RDTRAIN_PORT",
-			program, identity->rendezvous, said[0] ? said : "it said nothing");
+			program, listen, said[0] ? said : "it said nothing");
 	}
 	close(fds[0]);
 free_env:
