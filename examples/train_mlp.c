@@ -275,15 +275,24 @@ static void update(struct worker *w, const struct settings *s, const float *grad
 	}
 }
 
-/* A line that is drawn again and again, on a terminal only. */
+/*
+ * A line that is drawn again and again. It ends with a carriage return, so that `rdtrain run` can
+ * put the rank before it.
+ */
 static void draw_progress(long epoch, long epochs, double part)
 {
 	static const char full[] = "########################################";
 	int width = (int)sizeof(full) - 1, n = (int)(part * width);
 
-	printf("\r%5ld [%-*.*s] %3.0f %% of epoch %ld of %ld", epoch, width, n, full, part * 100,
+	printf("%5ld [%-*.*s] %3.0f %% of epoch %ld of %ld\r", epoch, width, n, full, part * 100,
 	       epoch, epochs);
 	fflush(stdout);
+}
+
+/* Under `rdtrain run` the output goes through a pipe; the program says what is behind that. */
+static bool on_terminal(void)
+{
+	return isatty(STDOUT_FILENO) || getenv("RDTRAIN_TERMINAL");
 }
 
 /*
@@ -293,7 +302,7 @@ static void draw_progress(long epoch, long epochs, double part)
 static int train(struct worker *w, const struct settings *s, rdt_plan *plan, float *gradient,
 		 struct result *result)
 {
-	bool bar = w->rank == 0 && !s->no_progress && isatty(STDOUT_FILENO);
+	bool bar = w->rank == 0 && !s->no_progress && on_terminal();
 	size_t n = w->mlp.n_params, batch = (size_t)s->batch;
 	uint64_t random = (uint64_t)s->seed + 1;
 	double total_time = 0, drawn = 0;
@@ -334,7 +343,7 @@ static int train(struct worker *w, const struct settings *s, rdt_plan *plan, flo
 		if (test(w, &result->accuracy))
 			return -1;
 		if (w->rank == 0)
-			printf("%s%5ld  %13.6f  %13.4f  %9.0f\n", bar ? "\r\033[K" : "", epoch,
+			printf("%s%5ld  %13.6f  %13.4f  %9.0f\n", bar ? "\033[K" : "", epoch,
 			       result->loss, result->accuracy, samples / time);
 	}
 	result->samples_per_s = (double)w->n_train * (double)s->epochs / total_time;
