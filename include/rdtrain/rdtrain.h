@@ -26,6 +26,9 @@
 extern "C" {
 #endif
 
+/* The library itself is built with hidden visibility: what is declared here is all it exports. */
+#pragma GCC visibility push(default)
+
 #define RDT_VERSION_MAJOR 0
 #define RDT_VERSION_MINOR 1
 #define RDT_VERSION_PATCH 0
@@ -222,6 +225,8 @@ int rdt_plan_test(rdt_plan *plan, int *done);
 int rdt_plan_wait(rdt_plan *plan);
 /* Collective. Waits for the plan first, should it be running. NULL is allowed. */
 void rdt_plan_destroy(rdt_plan *plan);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }
