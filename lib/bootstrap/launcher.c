@@ -148,7 +148,7 @@ static int torchrun_rendezvous(struct rdt_identity *id)
 	const char *host = text_variable("MASTER_ADDR"), *master = text_variable("MASTER_PORT");
 	const char *own = text_variable("RDTRAIN_PORT");
 	char text[sizeof(id->rendezvous) + 16];
-	int port, status;
+	int port = 0, status;
 
 	if (!host || (!master && !own))
 		return rdt_err(RDT_ERR_INVALID,
@@ -181,7 +181,7 @@ static int find_foreign(struct rdt_identity *id, bool *found)
 {
 	for (size_t i = 0; i < FOREIGN; i++) {
 		const char *world = getenv(foreign[i].world);
-		int n, status;
+		int n = 0, status;
 
 		*found = false;
 		/* Alone, a size says nothing about this process: shells inside an allocation
