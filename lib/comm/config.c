@@ -195,7 +195,8 @@ void rdt_config_warn_unknown(void)
 		size_t length = equals ? (size_t)(equals - *entry) : 0;
 		bool known = false;
 
-		if (strncmp(*entry, "RDTRAIN_", 8) != 0)
+		if (strncmp(*entry, "RDTRAIN_", 8) != 0 ||
+		    strncmp(*entry, "RDTRAIN_TEST_", 13) == 0)
 			continue;
 		for (size_t i = 0; i < TABLE_SIZE && !known; i++)
 			known = strlen(table[i].name) == length &&

@@ -6,7 +6,7 @@ bin=$1/bin transport=$2 last=$3 types=$4
 
 if [ "$transport" = verbs ] && ! "$bin/rdtrain" info --transport verbs >/dev/null 2>&1; then
 	"$bin/rdtrain" info --transport verbs || true
-	[ "${RDTRAIN_REQUIRE_VERBS:-}" = 1 ] && exit 1
+	[ "${RDTRAIN_TEST_REQUIRE_VERBS:-}" = 1 ] && exit 1
 	exit 77
 fi
 for n in 1 2 3 4; do

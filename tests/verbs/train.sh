@@ -9,7 +9,7 @@ trap 'rm -f "$log" "$log.json"' EXIT
 
 if ! "$bin/rdtrain" info --transport verbs >"$log" 2>&1; then
 	cat "$log"
-	[ "${RDTRAIN_REQUIRE_VERBS:-}" = 1 ] && exit 1
+	[ "${RDTRAIN_TEST_REQUIRE_VERBS:-}" = 1 ] && exit 1
 	exit 77
 fi
 RDTRAIN_DEBUG=INFO RDTRAIN_TRANSPORT=verbs "$bin/rdtrain" run -n 4 -- \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The verbs transport on a real device: a few processes on this host, connected through it, each
- * test in processes of its own. Skipped (77) where there is no device, unless RDTRAIN_REQUIRE_VERBS
+ * test in processes of its own. Skipped (77) where there is no device, unless RDTRAIN_TEST_REQUIRE_VERBS
  * is set: then that is a failure.
  */
 #include <errno.h>
@@ -1227,7 +1227,7 @@ int main(int argc, char **argv)
 		cmocka_set_test_filter(argv[1]); /* "*killed*" */
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (!rdt_verbs_present("/sys", "/dev", why, sizeof(why))) {
-		bool required = getenv("RDTRAIN_REQUIRE_VERBS") != NULL;
+		bool required = getenv("RDTRAIN_TEST_REQUIRE_VERBS") != NULL;
 
 		printf("%s: %s\n", required ? "failed" : "skipped", why);
 		return required ? 1 : 77;
