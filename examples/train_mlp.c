@@ -37,7 +37,8 @@
 #define RDTRAIN_EXAMPLE_DATA "data"
 #endif
 
-/* ---- the command line --------------------------------------------------------------------- */
+/* ---- the command line --------------------------------------------------------------------------
+ */
 
 struct settings {
 	const char *data, *json;
@@ -128,7 +129,8 @@ static const struct argp argp = {
 	NULL
 };
 
-/* ---- a worker ------------------------------------------------------------------------------- */
+/* ---- a worker ----------------------------------------------------------------------------------
+ */
 
 struct worker {
 	rdt_comm *comm;
@@ -167,8 +169,7 @@ static double now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* A list of n things is cut into equal shares, one for each worker; this is where a share begins.
- */
+/* A list of n things is cut into shares, one for each worker; this is where a share begins. */
 static size_t share(const struct worker *w, size_t n, int rank)
 {
 	return n * (size_t)rank / (size_t)w->size;
@@ -350,7 +351,8 @@ static int train(struct worker *w, const struct settings *s, rdt_plan *plan, flo
 	return 0;
 }
 
-/* ---- results --------------------------------------------------------------------------------- */
+/* ---- results -----------------------------------------------------------------------------------
+ */
 
 static void print_result(const struct worker *w, const struct settings *s,
 			 const struct result *result, const uint64_t *digests, bool same)
