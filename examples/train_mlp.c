@@ -37,8 +37,7 @@
 #define RDTRAIN_EXAMPLE_DATA "data"
 #endif
 
-/* ---- the command line --------------------------------------------------------------------------
- */
+/* ---- the command line ---------------------------------------------------------------- */
 
 struct settings {
 	const char *data, *json;
@@ -129,8 +128,7 @@ static const struct argp argp = {
 	NULL
 };
 
-/* ---- a worker ----------------------------------------------------------------------------------
- */
+/* ---- a worker ------------------------------------------------------------------------ */
 
 struct worker {
 	rdt_comm *comm;
@@ -222,8 +220,7 @@ static int gather(struct worker *w, size_t first, size_t end)
 	return (int)(end - first);
 }
 
-/* ---- what the workers do together --------------------------------------------------------------
- */
+/* ---- what the workers do together ---------------------------------------------------- */
 
 /*
  * Collects every worker's digest in digests[size]: each puts its own into a vector of zeros, and
@@ -351,8 +348,7 @@ static int train(struct worker *w, const struct settings *s, rdt_plan *plan, flo
 	return 0;
 }
 
-/* ---- results -----------------------------------------------------------------------------------
- */
+/* ---- results ------------------------------------------------------------------------- */
 
 static void print_result(const struct worker *w, const struct settings *s,
 			 const struct result *result, const uint64_t *digests, bool same)
@@ -388,7 +384,7 @@ static int write_json(const struct worker *w, const struct settings *s, const st
 	return status;
 }
 
-/* ---- set-up -------------------------------------------------------------------------------- */
+/* ---- set-up -------------------------------------------------------------------------- */
 
 /* Reads the table and divides it, one row of five for testing; alike on all workers. */
 static int prepare_data(struct worker *w, const struct settings *s)
