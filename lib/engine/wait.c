@@ -28,7 +28,12 @@ struct rdt_wait_policy rdt_wait_policy(int ranks)
 
 	if (ranks <= cpus)
 		return (struct rdt_wait_policy){ .spin_ns = 50000, .yield_ns = 500000 };
-	return (struct rdt_wait_policy){ .spin_ns = 1000, .yield_ns = 200000 };
+	return (struct rdt_wait_policy){ .spin_ns = 1000, .yield_ns = 200000, .crowded = true };
+}
+
+void rdt_wait_yield(void)
+{
+	sched_yield();
 }
 
 int rdt_wait_glance(const struct rdt_wait_hooks *hooks, void *arg)

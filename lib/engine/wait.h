@@ -31,6 +31,7 @@ struct rdt_wait_hooks {
 /* How long to do what before the next, in nanoseconds. */
 struct rdt_wait_policy {
 	int64_t spin_ns, yield_ns;
+	bool crowded; /* more ranks than processors */
 };
 
 /*
@@ -43,6 +44,9 @@ struct rdt_wait_policy rdt_wait_policy(int ranks);
  * value of a hook. */
 int rdt_wait_until(const struct rdt_wait_hooks *hooks, void *arg, void *what,
 		   const struct rdt_wait_policy *policy, int64_t deadline);
+
+/* Lets another process have the processor. */
+void rdt_wait_yield(void);
 
 /* Looks at the descriptors without sleeping, for callers that poll rdt_test. */
 int rdt_wait_glance(const struct rdt_wait_hooks *hooks, void *arg);
