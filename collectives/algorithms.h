@@ -15,6 +15,13 @@
 typedef int (*rdt_emit_fn)(const struct rdt_group *group, const struct rdt_shape *shape,
 			   struct rdt_schedule *out);
 
+/* What the schedules of all ranks cost together; the verifier holds an emitter to its promise. */
+struct rdt_cost {
+	int rounds;	/* puts in the longest chain of which each needs the one before */
+	uint64_t bytes; /* the most that one rank puts */
+};
+typedef struct rdt_cost (*rdt_cost_fn)(int size, const struct rdt_shape *shape);
+
 struct rdt_algorithm {
 	const char *name;
 	enum rdt_collective collective;
@@ -23,6 +30,7 @@ struct rdt_algorithm {
 	/* The largest group and window for which it is sane to choose it; 0: no limit. */
 	int max_size;
 	uint64_t max_bytes;
+	rdt_cost_fn cost; /* NULL: no promise */
 };
 
 /* NULL-name-terminated. */
@@ -44,5 +52,10 @@ int rdt_emit_ring(const struct rdt_group *, const struct rdt_shape *, struct rdt
 int rdt_emit_tree_broadcast(const struct rdt_group *, const struct rdt_shape *,
 			    struct rdt_schedule *);
 int rdt_emit_barrier(const struct rdt_group *, const struct rdt_shape *, struct rdt_schedule *);
+
+struct rdt_cost rdt_cost_oneshot(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_ring(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_tree_broadcast(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_barrier(int size, const struct rdt_shape *);
 
 #endif

@@ -17,6 +17,12 @@
 
 #include "algorithms.h"
 
+struct rdt_cost rdt_cost_oneshot(int size, const struct rdt_shape *shape)
+{
+	return (struct rdt_cost){ .rounds = size > 1,
+				  .bytes = (uint64_t)(size - 1) * shape->bytes };
+}
+
 int rdt_emit_oneshot(const struct rdt_group *group, const struct rdt_shape *shape,
 		     struct rdt_schedule *out)
 {

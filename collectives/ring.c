@@ -24,6 +24,20 @@
 #include "algorithms.h"
 #include "blocks.h"
 
+/* Each phase puts all blocks but one; the last two blocks are the shortest. */
+struct rdt_cost rdt_cost_ring(int size, const struct rdt_shape *shape)
+{
+	struct rdt_blocks blocks = { shape->bytes / shape->elem_size, (uint64_t)size,
+				     shape->elem_size };
+
+	if (size == 1)
+		return (struct rdt_cost){ 0 };
+	return (struct rdt_cost){
+		.rounds = 2 * (size - 1),
+		.bytes = shape->bytes + rdt_block_offset(&blocks, (uint64_t)size - 2),
+	};
+}
+
 int rdt_emit_ring(const struct rdt_group *group, const struct rdt_shape *shape,
 		  struct rdt_schedule *out)
 {
@@ -43,6 +57,10 @@ int rdt_emit_ring(const struct rdt_group *group, const struct rdt_shape *shape,
 		rdt_reduce_to(out, 0, RDT_STEP_FINAL, &output, 1, &input, 1);
 		return rdt_schedule_finish(out);
 	}
+
+	/* Not left to the builder: with blocks of different lengths not every rank uses all of it,
+	 * and all ranks must have the same. */
+	out->scratch_bytes = (uint64_t)(n - 1) * slot * (shape->remote_output ? 1 : 2);
 
 	for (int k = 0; k < n - 1; k++) {
 		uint64_t sent = (uint64_t)rdt_group_shift(group, r, -k);

@@ -150,45 +150,55 @@ static void print_span(FILE *to, const struct rdt_span *span)
 {
 	static const char *const names[] = { "INPUT", "OUTPUT", "SCRATCH" };
 
-	fprintf(to, " %s@%d[%" PRIu64 "..%" PRIu64 ")", names[span->buffer], span->rank,
+	fprintf(to, " %s@%d[%" PRIu64 "..%" PRIu64 ")",
+		(unsigned)span->buffer < RDT_BUFFER_COUNT ? names[span->buffer] : "?", span->rank,
 		span->offset, span->offset + span->length);
+}
+
+static void print_step(FILE *to, const struct rdt_schedule *s, const struct rdt_step *step)
+{
+	const struct rdt_span *dst = rdt_step_dst(s, step), *src = rdt_step_src(s, step);
+
+	switch ((enum rdt_step_kind)step->kind) {
+	case RDT_PUT:
+		if (src->length == 0) {
+			fprintf(to, "NOTIFY %d", step->peer);
+			return;
+		}
+		fprintf(to, "PUT");
+		break;
+	case RDT_WAIT: fprintf(to, "WAIT %u from %d", step->count, step->peer); return;
+	case RDT_REDUCE: fprintf(to, "REDUCE"); break;
+	case RDT_COPY: fprintf(to, "COPY"); break;
+	}
+	for (int k = 0; k < step->n_src; k++)
+		print_span(to, &src[k]);
+	fprintf(to, " ->");
+	for (int k = 0; k < step->n_dst; k++)
+		print_span(to, &dst[k]);
+	if (step->flags & RDT_STEP_FINAL)
+		fprintf(to, " FINAL");
+}
+
+void rdt_step_format(char *out, size_t size, const struct rdt_schedule *s,
+		     const struct rdt_step *step)
+{
+	FILE *to = fmemopen(out, size, "w");
+
+	*out = '\0';
+	if (!to)
+		return;
+	print_step(to, s, step);
+	fclose(to); /* ends the string, cut short where it did not fit */
+	out[size - 1] = '\0';
 }
 
 void rdt_schedule_print(FILE *to, const struct rdt_schedule *s)
 {
 	for (int l = 0; l < s->n_lanes; l++)
 		for (size_t i = 0; i < s->lanes[l].n_steps; i++) {
-			const struct rdt_step *step = &s->lanes[l].steps[i];
-			const struct rdt_span *dst = rdt_step_dst(s, step),
-					      *src = rdt_step_src(s, step);
-
 			fprintf(to, "lane %d step %zu: ", l, i);
-			switch ((enum rdt_step_kind)step->kind) {
-			case RDT_PUT:
-				if (src->length == 0) {
-					fprintf(to, "NOTIFY %d", step->peer);
-					break;
-				}
-				fprintf(to, "PUT");
-				print_span(to, src);
-				fprintf(to, " ->");
-				print_span(to, dst);
-				break;
-			case RDT_WAIT:
-				fprintf(to, "WAIT %d from %d", (int)step->count, step->peer);
-				break;
-			case RDT_REDUCE:
-			case RDT_COPY:
-				fprintf(to, step->kind == RDT_COPY ? "COPY" : "REDUCE");
-				for (int k = 0; k < step->n_src; k++)
-					print_span(to, &src[k]);
-				fprintf(to, " ->");
-				for (int k = 0; k < step->n_dst; k++)
-					print_span(to, &dst[k]);
-				if (step->flags & RDT_STEP_FINAL)
-					fprintf(to, " FINAL");
-				break;
-			}
+			print_step(to, s, &s->lanes[l].steps[i]);
 			fputc('\n', to);
 		}
 }

@@ -9,15 +9,18 @@
  * A schedule is a few lanes; a lane is a list of steps that run in order; lanes run concurrently.
  *
  *   PUT peer, src, dst    write the local span src into the peer's span dst (equal lengths), then
- * add one to the notification count that the peer keeps for (me, lane). Length 0 is a bare
- * notification. Puts of one lane to one peer arrive in order. The step is over before src has been
- * read: src may be written again only after the peer is known to have consumed the notification, or
- * in the next operation. WAIT peer, n          until n more notifications of (peer, lane) have
- * arrived REDUCE dst[], src[]   combine one or more sources element by element, in the order given,
- * and store the result to one or more destinations, in one pass over memory. A destination may be
- * the same span as a source, but not overlap it otherwise. Flag FINAL: exactly once on the way to
- * each output element (an average divides there) COPY dst, src         local copy (one source, one
- * destination)
+ *                         add one to the notification count that the peer keeps for (me, lane).
+ *                         Length 0 is a bare notification. Puts of one lane to one peer arrive in
+ *                         order. The step is over before src has been read: src may be written
+ *                         again only after the peer is known to have consumed the notification,
+ *                         or in the next operation.
+ *   WAIT peer, n          until n more notifications of (peer, lane) have arrived
+ *   REDUCE dst[], src[]   combine one or more sources element by element, in the order given, and
+ *                         store the result to one or more destinations, in one pass over memory.
+ *                         A destination may be the same span as a source, but not overlap it
+ *                         otherwise. Flag FINAL: exactly once on the way to each output element
+ *                         (an average divides there)
+ *   COPY dst, src         local copy (one source, one destination)
  *
  * The counter behind WAIT is monotonic: a lane's waits consume exactly what its peers' puts produce
  * in each operation, no more and no less, so a peer that is already in its next operation does no
@@ -136,5 +139,8 @@ static inline const struct rdt_span *rdt_step_src(const struct rdt_schedule *s,
 
 /* One line a step, for people; an example is in the man page of `rdtrain verify`. */
 void rdt_schedule_print(FILE *to, const struct rdt_schedule *s);
+/* One step in the same words, cut short where it does not fit; size >= 1. */
+void rdt_step_format(char *out, size_t size, const struct rdt_schedule *s,
+		     const struct rdt_step *step);
 
 #endif

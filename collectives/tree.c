@@ -19,6 +19,20 @@
  */
 #include "algorithms.h"
 
+struct rdt_cost rdt_cost_tree_broadcast(int size, const struct rdt_shape *shape)
+{
+	struct rdt_cost cost = { 0 };
+
+	/* The root puts to each child, 2^j < size. The deepest rank has as many ancestors as bits
+	 * are set in its number: at most floor(log2(size)). READY comes before. */
+	for (int64_t bit = 1; bit < size; bit *= 2) {
+		cost.bytes += shape->bytes;
+		cost.rounds += 2 * bit <= size;
+	}
+	cost.rounds += size > 1;
+	return cost;
+}
+
 int rdt_emit_tree_broadcast(const struct rdt_group *group, const struct rdt_shape *shape,
 			    struct rdt_schedule *out)
 {

@@ -51,6 +51,16 @@ typedef void (*rdt_verify_tamper_fn)(void *arg, int rank, int run, struct rdt_sc
 int rdt_verify_tampered(const struct rdt_verify_case *c, rdt_verify_tamper_fn tamper, void *arg,
 			struct rdt_verify_result *result);
 
+/*
+ * The cases that `rdtrain verify` and the tests run for one algorithm at one size: lengths around 0
+ * and multiples of the size, each followed by another, both element sizes, in place or not, OUTPUT
+ * open to peers or not, roots. Calls `visit` for each until it returns non-zero; returns that, or
+ * 0.
+ */
+typedef int (*rdt_verify_visit_fn)(void *arg, const struct rdt_verify_case *c);
+int rdt_verify_cases(const struct rdt_algorithm *algorithm, int size, rdt_verify_visit_fn visit,
+		     void *arg);
+
 /* The receive bound that the engine needs: notifications that one run of `s` consumes in all lanes.
  */
 uint64_t rdt_schedule_waits(const struct rdt_schedule *s);

@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The verifier's memory: every element holds the set of ranks whose contributions are summed in it.
+ * Steps move and unite these sets; the caller's turns between runs fill INPUT and judge OUTPUT.
+ *
+ * It is strict about waste too: what a step stored must be read before it is overwritten or at the
+ * end, so that a step done twice, or for nobody, is a fault and not merely slow.
+ */
+#include "symbolic.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const buffer_names[] = { "INPUT", "OUTPUT", "SCRATCH" };
+
+/* ---- cells ------------------------------------------------------------------------------- */
+
+static uint64_t cells_of_a_rank(const struct rdt_verifier *v)
+{
+	return 2 * v->elements + (uint64_t)v->epochs * v->scratch_elements;
+}
+
+/* The first cell of a buffer. In place, INPUT is another name of OUTPUT. */
+static size_t first_cell(const struct rdt_verifier *v, int rank, enum rdt_buffer buffer, int run)
+{
+	uint64_t cell = (uint64_t)rank * cells_of_a_rank(v);
+
+	if (buffer == RDT_OUTPUT || (buffer == RDT_INPUT && v->c->in_place))
+		cell += v->elements;
+	if (buffer == RDT_SCRATCH)
+		cell += 2 * v->elements + (uint64_t)(run % v->epochs) * v->scratch_elements;
+	return (size_t)cell;
+}
+
+static size_t span_cell(const struct rdt_verifier *v, const struct rdt_span *span, int run)
+{
+	return first_cell(v, span->rank, span->buffer, run) +
+	       (size_t)(span->offset / v->c->elem_size);
+}
+
+int rdt_symbolic_init(struct rdt_verifier *v)
+{
+	uint64_t cells = (uint64_t)v->c->size * cells_of_a_rank(v);
+
+	v->values = calloc(cells + 1, sizeof(*v->values));
+	v->agreed = calloc(RDT_VERIFY_RUNS * v->elements + 1, sizeof(*v->agreed));
+	if (rdt_race_init(&v->race, v->c->size, v->lanes, RDT_VERIFY_RUNS, cells))
+		return -1;
+	return v->values && v->agreed ? 0 : -1;
+}
+
+void rdt_symbolic_free(struct rdt_verifier *v)
+{
+	rdt_race_free(&v->race);
+	free(v->values);
+	free(v->agreed);
+}
+
+/* ---- reading and writing ----------------------------------------------------------------- */
+
+/* One access: whose step, which span, which element of it. */
+struct access {
+	const struct rdt_place *at;
+	uint32_t event;
+	const struct rdt_span *span;
+	uint64_t element;
+	size_t cell;
+};
+
+/* "OUTPUT@3[8]": the byte where the access begins. */
+static void name_target(const struct rdt_verifier *v, const struct access *a, char *out,
+			size_t size)
+{
+	snprintf(out, size, "%s@%d[%" PRIu64 "]", buffer_names[a->span->buffer], a->span->rank,
+		 a->span->offset + a->element * v->c->elem_size);
+}
+
+static int race_fault(const struct rdt_verifier *v, const struct access *a, bool writes,
+		      struct rdt_conflict conflict)
+{
+	const struct rdt_event *other = &v->race.events[conflict.other];
+	int rank = other->thread / v->lanes, lane = other->thread % v->lanes;
+	const char *did = conflict.other_wrote ? "writes" : "reads";
+	char target[64], who[96];
+
+	name_target(v, a, target, sizeof(target));
+	if (other->step >= 0)
+		snprintf(who, sizeof(who), "rank %d (run %d, lane %d, step %d)", rank, other->run,
+			 lane, other->step);
+	else
+		snprintf(who, sizeof(who), "rank %d's caller (%s run %d)", rank,
+			 other->step == RDT_BEFORE_RUN ? "before" : "after", other->run);
+	return rdt_fault(v, a->at, "data race: %s %s while %s %s it, and nothing orders the two",
+			 writes ? "writes" : "reads", target, who, did);
+}
+
+static int read_value(struct rdt_verifier *v, const struct access *a, struct rdt_value *out)
+{
+	struct rdt_value *value = &v->values[a->cell];
+	struct rdt_conflict conflict = rdt_race_read(&v->race, a->event, a->cell);
+	char target[64];
+
+	if (conflict.other)
+		return race_fault(v, a, false, conflict);
+	if (v->race.failed)
+		return -1;
+	if (value->ranks == 0 || value->run != a->at->run) {
+		name_target(v, a, target, sizeof(target));
+		if (value->ranks == 0)
+			return rdt_fault(v, a->at, "reads %s, where nothing was stored", target);
+		return rdt_fault(v, a->at, "reads %s, which is left over from run %d", target,
+				 value->run);
+	}
+	value->unread = false;
+	*out = *value;
+	return 0;
+}
+
+static int write_value(struct rdt_verifier *v, const struct access *a,
+		       const struct rdt_value *value)
+{
+	struct rdt_value *cell = &v->values[a->cell];
+	struct rdt_conflict conflict =
+		rdt_race_write(&v->race, a->event, a->cell, a->span->buffer == RDT_SCRATCH);
+	char target[64];
+
+	if (conflict.other)
+		return race_fault(v, a, true, conflict);
+	if (cell->unread) {
+		name_target(v, a, target, sizeof(target));
+		return rdt_fault(v, a->at, "overwrites %s before anybody read it", target);
+	}
+	*cell = *value;
+	cell->unread = true;
+	return 0;
+}
+
+static struct access access_to(const struct rdt_verifier *v, const struct rdt_place *at,
+			       uint32_t event, const struct rdt_span *span, uint64_t element)
+{
+	return (struct access){ at, event, span, element,
+				span_cell(v, span, at->run) + (size_t)element };
+}
+
+/* ---- steps ------------------------------------------------------------------------------- */
+
+/* PUT and COPY. A put's bytes may land at any time between its post and the WAIT; where nothing
+ * races it makes no difference when, so here they land at the post. */
+static int move(struct rdt_verifier *v, const struct rdt_place *at, uint32_t event,
+		const struct rdt_span *dst, const struct rdt_span *src)
+{
+	for (uint64_t i = 0; i < src->length / v->c->elem_size; i++) {
+		struct access from = access_to(v, at, event, src, i);
+		struct access to = access_to(v, at, event, dst, i);
+		struct rdt_value value;
+		int status = read_value(v, &from, &value);
+
+		if (!status)
+			status = write_value(v, &to, &value);
+		if (status)
+			return status;
+	}
+	return 0;
+}
+
+/* Terms of a + b; floating-point addition commutes but does not associate. */
+static uint64_t add_terms(uint64_t a, uint64_t b)
+{
+	uint64_t low = a < b ? a : b, high = a < b ? b : a;
+	uint64_t x = low * 0x9e3779b97f4a7c15u + (high ^ 0xc2b2ae3d27d4eb4fu);
+
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+	return x ^ (x >> 31);
+}
+
+static int unite(const struct rdt_verifier *v, const struct access *a, struct rdt_value *sum,
+		 const struct rdt_value *more)
+{
+	uint64_t twice = sum->ranks & more->ranks;
+	char target[64];
+
+	name_target(v, a, target, sizeof(target));
+	if (sum->element != more->element)
+		return rdt_fault(v, a->at, "adds element %u to element %u, from %s", more->element,
+				 sum->element, target);
+	if (twice)
+		return rdt_fault(v, a->at, "adds the contribution of rank %d twice, from %s",
+				 __builtin_ctzll(twice), target);
+	sum->ranks |= more->ranks;
+	sum->terms = add_terms(sum->terms, more->terms);
+	return 0;
+}
+
+static uint64_t everybody(const struct rdt_verifier *v)
+{
+	return v->c->size == 64 ? UINT64_MAX : (UINT64_C(1) << v->c->size) - 1;
+}
+
+static int reduce_element(struct rdt_verifier *v, const struct rdt_place *at, uint32_t event,
+			  const struct rdt_schedule *s, const struct rdt_step *step, uint64_t i)
+{
+	const struct rdt_span *dst = rdt_step_dst(s, step), *src = rdt_step_src(s, step);
+	struct rdt_value sum = { 0 };
+	int status;
+
+	for (int k = 0; k < step->n_src; k++) {
+		struct access from = access_to(v, at, event, &src[k], i);
+		struct rdt_value value;
+
+		status = read_value(v, &from, &value);
+		if (status)
+			return status;
+		if (value.final)
+			return rdt_fault(v, at, "reduces what is FINAL already");
+		if (k == 0)
+			sum = value;
+		else
+			status = unite(v, &from, &sum, &value);
+		if (status)
+			return status;
+	}
+	if (step->flags & RDT_STEP_FINAL) {
+		if (sum.ranks != everybody(v))
+			return rdt_fault(v, at,
+					 "makes FINAL what lacks the contribution of rank %d",
+					 __builtin_ctzll(~sum.ranks));
+		sum.final = true;
+	}
+	for (int k = 0; k < step->n_dst; k++) {
+		struct access to = access_to(v, at, event, &dst[k], i);
+
+		status = write_value(v, &to, &sum);
+		if (status)
+			return status;
+	}
+	return 0;
+}
+
+int rdt_symbolic_step(struct rdt_verifier *v, const struct rdt_place *at, uint32_t event)
+{
+	const struct rdt_schedule *s = rdt_schedule_of(v, at->run, at->rank);
+	const struct rdt_step *step = &s->lanes[at->lane].steps[at->step];
+	uint64_t elements;
+
+	if (step->kind != RDT_REDUCE)
+		return move(v, at, event, rdt_step_dst(s, step), rdt_step_src(s, step));
+	elements = rdt_step_dst(s, step)->length / v->c->elem_size;
+	for (uint64_t i = 0; i < elements; i++) {
+		int status = reduce_element(v, at, event, s, step, i);
+
+		if (status)
+			return status;
+	}
+	return 0;
+}
+
+/* ---- the caller --------------------------------------------------------------------------- */
+
+/* The caller fills one buffer: with its contributions, or with nothing that matters. */
+static int fill(struct rdt_verifier *v, const struct rdt_place *at, uint32_t event,
+		enum rdt_buffer buffer, bool contributes)
+{
+	uint64_t bytes = rdt_buffer_bytes(v, at->run, at->rank, buffer);
+	struct rdt_span whole = rdt_span(buffer, at->rank, 0, bytes);
+
+	for (uint64_t i = 0; i < bytes / v->c->elem_size; i++) {
+		struct access to = access_to(v, at, event, &whole, i);
+		struct rdt_value value = { 0 };
+		int status;
+
+		if (contributes)
+			value = (struct rdt_value){
+				.ranks = UINT64_C(1) << at->rank,
+				.terms = add_terms(((uint64_t)at->rank + 1) << 32, i + 1),
+				.element = (uint32_t)i,
+				.run = (int16_t)at->run,
+			};
+		status = write_value(v, &to, &value);
+		if (status)
+			return status;
+		v->values[to.cell].unread = false; /* nobody is obliged to read it */
+	}
+	return 0;
+}
+
+int rdt_symbolic_begin(struct rdt_verifier *v, int rank, int run)
+{
+	struct rdt_place at = { run, rank, -1, RDT_BEFORE_RUN };
+	uint32_t event = rdt_race_event(&v->race, rank * v->lanes, run, RDT_BEFORE_RUN, -1);
+	bool reduces = v->c->algorithm->collective == RDT_COLL_ALLREDUCE;
+	int status = 0;
+
+	if (!event)
+		return -1;
+	if (reduces)
+		status = fill(v, &at, event, RDT_INPUT, true);
+	if (!status && !(reduces && v->c->in_place))
+		status = fill(v, &at, event, RDT_OUTPUT, !reduces && rank == v->c->root);
+	rdt_race_join(&v->race, rank); /* the lanes begin after the caller */
+	return status;
+}
+
+static int judge(struct rdt_verifier *v, const struct access *a, const struct rdt_value *value)
+{
+	bool reduces = v->c->algorithm->collective == RDT_COLL_ALLREDUCE;
+	uint64_t expected = reduces ? everybody(v) : UINT64_C(1) << v->c->root;
+	uint64_t *agreed = &v->agreed[(uint64_t)a->at->run * v->elements + a->element];
+	char target[64];
+
+	name_target(v, a, target, sizeof(target));
+	if (value->element != a->element)
+		return rdt_fault(v, a->at, "%s holds element %u instead of %" PRIu64, target,
+				 value->element, a->element);
+	if (value->ranks != expected) {
+		uint64_t missing = expected & ~value->ranks;
+		uint64_t wrong = missing ? missing : value->ranks & ~expected;
+
+		return rdt_fault(v, a->at, "%s %s the contribution of rank %d", target,
+				 missing ? "lacks" : "has", __builtin_ctzll(wrong));
+	}
+	if (value->final != reduces)
+		return rdt_fault(v, a->at, "%s %s made FINAL", target,
+				 reduces ? "was never" : "must not be");
+	if (*agreed == 0)
+		*agreed = value->terms;
+	if (*agreed != value->terms)
+		return rdt_fault(v, a->at,
+				 "%s was summed in another order than on the rank that was through "
+				 "first: its bits differ",
+				 target);
+	return 0;
+}
+
+int rdt_symbolic_end(struct rdt_verifier *v, int rank, int run)
+{
+	struct rdt_place at = { run, rank, -1, RDT_AFTER_RUN };
+	uint64_t bytes = rdt_buffer_bytes(v, run, rank, RDT_OUTPUT);
+	struct rdt_span output = rdt_span(RDT_OUTPUT, rank, 0, bytes);
+	uint32_t event;
+
+	rdt_race_join(&v->race, rank);
+	event = rdt_race_event(&v->race, rank * v->lanes, run, RDT_AFTER_RUN, -1);
+	if (!event)
+		return -1;
+	for (uint64_t i = 0; i < bytes / v->c->elem_size; i++) {
+		struct access from = access_to(v, &at, event, &output, i);
+		struct rdt_value value;
+		int status = read_value(v, &from, &value);
+
+		if (!status)
+			status = judge(v, &from, &value);
+		if (status)
+			return status;
+	}
+	return 0;
+}
+
+int rdt_symbolic_leftovers(const struct rdt_verifier *v)
+{
+	uint64_t cells = cells_of_a_rank(v);
+
+	for (uint64_t cell = 0; cell < cells * (uint64_t)v->c->size; cell++)
+		if (v->values[cell].unread)
+			return rdt_fault(v, NULL,
+					 "rank %d's SCRATCH holds an element of run %d that nobody "
+					 "has read: a step too many",
+					 (int)(cell / cells), v->values[cell].run);
+	return 0;
+}
