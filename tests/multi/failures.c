@@ -32,7 +32,7 @@ enum form { BLOCKING, STARTED_AND_TESTED, PLANNED };
 
 static int kill_in_the_middle(int rank, int n, void *arg)
 {
-	enum { COUNT = 2000003 };
+	enum { COUNT = 500003 };
 	enum form form = *(enum form *)arg;
 	struct moment *killed = ranks_shared();
 	float *v = calloc(COUNT, sizeof(float));
