@@ -57,7 +57,7 @@ static const struct argp_option options[] = {
 	{ "hidden", KEY_HIDDEN, "N,N,...", 0, "Sizes of the hidden layers (default 64,32)", 0 },
 	{ "lr", 'l', "RATE", 0, "Learning rate (default 0.05)", 0 },
 	{ "momentum", KEY_MOMENTUM, "M", 0, "Momentum, 0 to less than 1 (default 0.9)", 0 },
-	{ "batch", 'b', "N", 0, "Samples of one step, over all workers (default 64)", 0 },
+	{ "batch", 'b', "N", 0, "Samples of one step, over all workers (default 32)", 0 },
 	{ "epochs", 'e', "N", 0, "Passes over the training set (default 30)", 0 },
 	{ "seed", KEY_SEED, "N", 0, "Decides split, order and first weights (default 1)", 0 },
 	{ 0, 'J', "FILE", 0, "Write the results to FILE as JSON", 0 },
@@ -500,7 +500,7 @@ int main(int argc, char **argv)
 		.n_hidden = 2,
 		.learning_rate = 0.05,
 		.momentum = 0.9,
-		.batch = 64,
+		.batch = 32,
 		.epochs = 30,
 		.seed = 1,
 	};
