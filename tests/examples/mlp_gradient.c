@@ -134,8 +134,11 @@ static void shares_of_any_size_add_up_to_the_whole_batch(void **state)
 			part[i] = NAN;
 		loss_sum += mlp_gradient(&p.mlp, p.x + cuts[s] * width[0], p.y + cuts[s],
 					 cuts[s + 1] - cuts[s], 1.0f / ROWS, part);
-		for (size_t i = 0; i < p.mlp.n_params; i++)
+		for (size_t i = 0; i < p.mlp.n_params; i++) {
+			if (cuts[s] == cuts[s + 1])
+				assert_true(part[i] == 0);
 			sum[i] += part[i];
+		}
 	}
 	assert_true(fabs(loss_sum - loss) < 1e-6 * loss);
 	for (size_t i = 0; i < p.mlp.n_params; i++)
