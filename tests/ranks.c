@@ -22,7 +22,7 @@
 struct shared {
 	int port; /* 0: not up yet; -1: failed */
 	pid_t pids[RANKS_MAX];
-	char page[4096];
+	_Alignas(64) char page[4096];
 };
 
 static struct shared *shared;

@@ -55,10 +55,8 @@ struct client {
 /* Text that may be cut off. */
 static void copy_text(char *to, size_t room, const char *text)
 {
-	size_t length = strnlen(text, room - 1);
-
-	memcpy(to, text, length);
-	to[length] = 0;
+	if (!memccpy(to, text, 0, room))
+		to[room - 1] = 0;
 }
 
 static struct client *self(struct rdt_bootstrap *b)
