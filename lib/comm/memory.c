@@ -73,7 +73,7 @@ void rdt_memory_close(rdt_comm *comm)
 
 int rdt_alloc(rdt_comm *comm, size_t bytes, void **ptr)
 {
-	struct rdt_mem *mem;
+	struct rdt_mem *mem = NULL;
 	int status;
 
 	if (!comm || !ptr)
