@@ -7,9 +7,10 @@
  * added to anything here, so there is nothing that one set could fuse and another not, and every
  * element is combined in the order of the sources whatever the vector's width.
  *
- * An element type is five names with its suffix: the accumulator acc_T (what WIDTH bytes in memory
- * become in registers), load_T, store_T, combine_T and divide_T. loop.inc.h makes the kernels of a
- * type out of them. Everything is inlined, so that the operation is a constant where it counts.
+ * An element type is six names with its suffix: the accumulator acc_T (what WIDTH bytes in memory
+ * become in registers), load_T, store_T, combine_T, divide_T and divisor_T, which works out once
+ * for a call what divide_T needs. loop.inc.h makes the kernels of a type out of them. Everything is
+ * inlined, so that the operation is a constant where it counts.
  */
 #include <stdbool.h>
 #include <string.h>
