@@ -61,7 +61,8 @@ for bad in "-n 0" "-n x" "--transport smoke" "--timeout -1" "--node 1" "--nodes 
 	check "wrong usage is 2: $bad" exits 2 $run $bad -- true
 done
 check "no command is wrong usage" exits 2 $run -n 2
-check "several hosts need a secret" exits 1 env -u RDTRAIN_SECRET $run --nodes 2 --node 0 --rendezvous 127.0.0.1:0 -- true
+check "several hosts need a secret" exits 1 env -u RDTRAIN_SECRET $run --nodes 2 --node 0 --rendezvous 127.0.0.1:9 -- true
+check "and an address that means something on each" exits 2 $run --nodes 2 --node 0 --rendezvous '*:4711' -- true
 check "--help helps" exits 0 $run --help
 check "an unknown command of the program is 2" exits 2 "$1" no-such-command
 
@@ -106,5 +107,29 @@ $run -n 2 -- sh -c 'seq 1 4000000' | (sleep 1; awk '{ n[$1]++; s[$1] += $2 } END
 	sort) >"$work/sums"
 check "much output through a slow reader is complete" test "$(cat "$work/sums")" = "[0] 4000000 8000002000000
 [1] 4000000 8000002000000"
+
+awk 'BEGIN { for (i = 0; i < 900000; i++) printf "x"; print "" }' >"$work/long"
+exits 0 $run -n 2 --no-prefix -- cat "$work/long"
+check "a line of 900 kB stays one line" test "$(sort -u "$work/out" | cmp - "$work/long" && wc -l <"$work/out")" = 2
+exits 0 $run -- printf 'a\r\0\377b'
+check "one worker's bytes are passed on as they are" cmp -s "$work/out" <(printf 'a\r\0\377b')
+
+# A reader that leaves: the workers meet the closed pipe, as they would without us.
+$run -n 2 -- yes 2>"$work/err" | head -n 3 >"$work/out"
+check "a reader that leaves ends endless writers" test "${PIPESTATUS[0]} $(wc -l <"$work/out")" = "141 3"
+# A reader that never reads must not keep an interrupt away.
+mkfifo "$work/fifo"
+exec 7<>"$work/fifo"
+$run -n 2 -- yes >&7 2>"$work/err" &
+pid=$!
+read -r -u 7 line # it is at work
+kill -INT $pid
+wait $pid
+check "an interrupt is heard while the reader sleeps" test $? = 130
+exec 7>&-
+# What a worker leaves behind ends with it, whether it writes or holds the pipe.
+check "a background process does not hold the job up" exits 0 $run -n 2 -- sh -c 'yes & sleep 97531 & echo done'
+check "and is gone" test -z "$(pgrep -f 'sleep 97531')"
+check "nor one in a session of its own" exits 0 timeout 20 $run -n 2 -- sh -c 'setsid sleep 3 & echo done'
 
 [ $failures -eq 0 ]
