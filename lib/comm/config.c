@@ -45,6 +45,7 @@ static const struct {
 	{ "RDTRAIN_WINDOW", "by size",
 	  "bytes of one window, 4096 to 4194304 (rank 0's value holds for all)" },
 	{ "RDTRAIN_CPU", "best", "instruction set of the reductions: baseline, avx2 or avx512" },
+	{ "RDTRAIN_TERMINAL", "", "set by rdtrain run when its output goes to a terminal" },
 	{ "RDTRAIN_DEBUG", "WARN", "NONE, WARN, INFO or TRACE" },
 	{ "RDTRAIN_DEBUG_FILE", "stderr", "where to log; %h is the host, %p the process" },
 };
