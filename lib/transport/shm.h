@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The shm transport's own structures, shared by shm_*.c and by nobody else. */
+/*
+ * The shm transport's own structures, shared by shm_*.c and by nobody else.
+ *
+ * Notifications need no progress: a peer stores them where the caller looks. So arm() cannot know
+ * that one came just before it and always returns 0; whoever arms must look at its counters once
+ * more after arm(), and only then sleep.
+ */
 #ifndef RDT_SHM_H
 #define RDT_SHM_H
 
@@ -19,22 +25,30 @@ struct rdt_shm_header {
 	_Alignas(64) uint64_t magic;
 	unsigned char nonce[RDT_NONCE_BYTES];
 	uint32_t generation;
-	int32_t rank, size;
-	_Alignas(
-		64) _Atomic uint32_t sleeping; /* 1: the owner sleeps, write a byte into its pipe */
-	_Alignas(64) _Atomic uint32_t left;    /* 1: the owner has left in good order */
+	int32_t rank, size, pid;
+	_Alignas(64) _Atomic uint32_t sleeping; /* 1: the owner sleeps, write a byte to its pipe */
+	_Alignas(64) _Atomic uint32_t left;	/* 1: the owner has left in good order */
 };
 
 #define RDT_SHM_HEADER_BYTES 4096
 
 struct rdt_shm_address {
 	char host[192];
-	uint64_t pid_namespace;
+	uint64_t pid_namespace, user_namespace;
 	uint32_t user;
 	int32_t pid, rank;
 	int32_t segment_fd, wake_fd;
 	uint64_t start_time;
-	unsigned char nonce[RDT_NONCE_BYTES];
+};
+
+/* One file of a peer, mapped here whole; shared by all imports from it. */
+struct rdt_shm_file {
+	dev_t device;
+	ino_t inode;
+	char *base;
+	size_t length;
+	unsigned users;
+	struct rdt_shm_file *next;
 };
 
 struct rdt_ep {
@@ -45,7 +59,28 @@ struct rdt_ep {
 	struct rdt_shm_header *segment; /* the peer's */
 	uint32_t *out;			/* my counters in it */
 	bool gone;			/* its end has been seen */
+	struct rdt_shm_file *files;
 	struct rdt_ep *next;
+	struct rdt_ep *next_lost; /* in the queue of failures not handed out yet */
+};
+
+struct rdt_region {
+	struct rdt_shm *shm;
+	char *base;
+	size_t length;
+	int memfd;
+	uint64_t memfd_offset;
+	struct rdt_region *next, *prev;
+};
+
+/* A peer's memory: mapped here, or reached by process_vm_writev. */
+struct rdt_remote {
+	struct rdt_ep *ep;
+	struct rdt_shm_file *file; /* NULL: by process_vm_writev */
+	char *mapped;
+	uint64_t address; /* there */
+	uint64_t length;
+	struct rdt_remote *next, *prev;
 };
 
 struct rdt_shm {
@@ -57,26 +92,9 @@ struct rdt_shm {
 	const char *cma_refused; /* why process_vm_writev is out, or NULL */
 	bool ptracer_set, shut;
 	struct rdt_ep *eps;
-	int n_eps;
-	struct rdt_transport_failure failure; /* status 0: none */
-};
-
-struct rdt_region {
-	struct rdt_shm *shm;
-	char *base;
-	size_t length;
-	int memfd;
-	uint64_t memfd_offset;
-};
-
-/* A peer's memory: mapped here, or reached by process_vm_writev. */
-struct rdt_remote {
-	struct rdt_ep *ep;
-	char *mapped;	  /* NULL: by process_vm_writev */
-	uint64_t address; /* there */
-	uint64_t length;
-	void *mapping; /* page-aligned, for munmap */
-	size_t mapping_length;
+	struct rdt_region *regions;
+	struct rdt_remote *remotes;
+	struct rdt_ep *lost, **lost_end; /* failures not handed out yet, oldest first */
 };
 
 static inline struct rdt_shm *rdt_shm(struct rdt_transport *transport)
@@ -84,23 +102,25 @@ static inline struct rdt_shm *rdt_shm(struct rdt_transport *transport)
 	return (struct rdt_shm *)transport;
 }
 
-/* shm_open.c: size of a segment for so many ranks */
-size_t rdt_shm_segment_bytes(int size);
-/* /proc/PID/fd/N of a peer; names the file and the remedy when it may not be opened. */
-int rdt_shm_open_fd(const struct rdt_shm_address *peer, int fd, int flags, const char *what,
-		    int *out);
+/* shm_address.c */
+int rdt_shm_fill_address(struct rdt_shm *);
+bool rdt_shm_read_address(const void *blob, size_t length, struct rdt_shm_address *);
+bool rdt_shm_reachable(struct rdt_transport *, const void *blob, size_t length, char *why,
+		       size_t why_size);
+/* When a process began, in clock ticks since boot: with the pid it names one process, not its
+ * successor. 0 when it cannot be read. */
+uint64_t rdt_shm_start_time(pid_t pid);
 
 /* shm_connect.c */
 int rdt_shm_connect(struct rdt_transport *, int peer, const void *blob, size_t length,
 		    struct rdt_ep **);
 int rdt_shm_connected(struct rdt_ep *);
 void rdt_shm_describe(struct rdt_ep *, char *text, size_t size);
-bool rdt_shm_reachable(struct rdt_transport *, const void *blob, size_t length, char *why,
-		       size_t why_size);
 void rdt_shm_disconnect(struct rdt_ep *);
+/* Opens descriptor `fd` of the peer; names it and the remedy when it may not be opened. */
+int rdt_shm_open_fd(const struct rdt_ep *, int fd, int flags, const char *what, int *out);
 
 /* shm_memory.c */
-const char *rdt_shm_cma_refused(void);
 int rdt_shm_mem_register(struct rdt_transport *, void *ptr, size_t length, int memfd,
 			 uint64_t memfd_offset, struct rdt_region **);
 void rdt_shm_mem_deregister(struct rdt_region *);
@@ -111,6 +131,22 @@ int rdt_shm_mem_import(struct rdt_ep *, const void *blob, size_t blob_length, st
 void rdt_shm_mem_release(struct rdt_remote *);
 void *rdt_shm_mem_map(struct rdt_remote *);
 
+/* shm_map.c: files of peers */
+int rdt_shm_file_get(struct rdt_ep *, int fd, uint64_t offset, uint64_t length,
+		     struct rdt_shm_file **);
+void rdt_shm_file_put(struct rdt_ep *, struct rdt_shm_file *);
+
+/* shm_cma.c: ordinary memory of peers */
+/* The level of Yama; -1 when this kernel has no Yama. */
+int rdt_shm_ptrace_scope(void);
+/* Why process_vm_writev is out of the question in this process, or NULL. */
+const char *rdt_shm_cma_refused(void);
+/* Lets peers write into this process's ordinary memory. */
+void rdt_shm_cma_permit(void);
+/* Asks the kernel whether this peer's memory may be touched, by reading one byte of it. */
+int rdt_shm_cma_probe(struct rdt_ep *, uint64_t address);
+int rdt_shm_cma_write(struct rdt_ep *, uint64_t address, const void *from, uint64_t length);
+
 /* shm_put.c */
 int rdt_shm_put(struct rdt_ep *, const struct rdt_put *);
 
@@ -119,6 +155,12 @@ int rdt_shm_progress(struct rdt_transport *);
 int rdt_shm_fds(struct rdt_transport *, struct pollfd *, int max);
 int rdt_shm_arm(struct rdt_transport *);
 int rdt_shm_woken(struct rdt_transport *, const struct pollfd *, int n);
-void rdt_shm_lost(struct rdt_ep *, const char *how);
+bool rdt_shm_failure(struct rdt_transport *, struct rdt_transport_failure *);
+/* Is the process behind this endpoint still the one that was connected to? One system call. */
+bool rdt_shm_alive(const struct rdt_ep *);
+/* Notes the peer's end, as a failure unless it had left; and the sentence for a call that needed
+ * it, which is returned as RDT_ERR_PEER_LOST. */
+void rdt_shm_lost(struct rdt_ep *);
+int rdt_shm_lost_err(struct rdt_ep *);
 
 #endif

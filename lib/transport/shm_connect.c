@@ -13,83 +13,82 @@
 
 #include "lib/base/error.h"
 
-/* The blob as this version's address, or false. */
-static bool read_address(const void *blob, size_t length, struct rdt_shm_address *address)
+int rdt_shm_open_fd(const struct rdt_ep *ep, int fd, int flags, const char *what, int *out)
 {
-	if (length != sizeof(*address))
-		return false;
-	memcpy(address, blob, sizeof(*address));
-	return memchr(address->host, '\0', sizeof(address->host)) != NULL;
-}
-
-bool rdt_shm_reachable(struct rdt_transport *transport, const void *blob, size_t length, char *why,
-		       size_t why_size)
-{
-	const struct rdt_shm_address *self = &rdt_shm(transport)->self;
-	struct rdt_shm_address peer;
-
-	if (!read_address(blob, length, &peer))
-		snprintf(why, why_size, "no shm address of this version");
-	else if (strcmp(self->host, peer.host) != 0)
-		snprintf(why, why_size, "other host");
-	else if (self->pid_namespace != peer.pid_namespace)
-		snprintf(why, why_size, "same host, other pid namespace");
-	else if (self->user != peer.user)
-		snprintf(why, why_size, "same host, other user (%u and %u)", self->user, peer.user);
-	else {
-		snprintf(why, why_size, "same host");
-		return true;
-	}
-	return false;
-}
-
-int rdt_shm_open_fd(const struct rdt_shm_address *peer, int fd, int flags, const char *what,
-		    int *out)
-{
+	const char *remedy = "is the process dumpable, and /proc mounted without hidepid? "
+			     "RDTRAIN_TRANSPORT=verbs does without";
 	char path[64];
+	int error;
 
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", peer->pid, fd);
-	*out = open(path, flags | O_CLOEXEC);
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)ep->pid, fd);
+	*out = open(path, flags | O_CLOEXEC | O_NOCTTY);
+	error = errno;
+	/* Alive after the open: so it was this process's descriptor and not that of one which got
+	 * its number later. */
+	if (!rdt_shm_alive(ep)) {
+		if (*out >= 0)
+			close(*out);
+		return rdt_err(RDT_ERR_PEER_LOST, "rank %d (pid %d on this host) has died",
+			       ep->head.peer, (int)ep->pid);
+	}
 	if (*out >= 0)
 		return 0;
-	if (errno == ENOENT || errno == ESRCH)
-		return rdt_err_errno(RDT_ERR_PEER_LOST, "shm: rank %d (pid %d) is gone: %s, %s",
-				     peer->rank, peer->pid, path, what);
-	return rdt_err_errno(RDT_ERR_UNREACHABLE,
-			     "shm: %s of rank %d, %s, cannot be opened (is the process dumpable, "
-			     "and /proc mounted "
-			     "without hidepid? RDTRAIN_TRANSPORT=verbs does without)",
-			     what, peer->rank, path);
+	if (error == ENOENT)
+		return rdt_err(RDT_ERR_PEER_LOST,
+			       "shm: rank %d (pid %d) has closed %s (%s): it has left",
+			       ep->head.peer, (int)ep->pid, what, path);
+	if (error == EMFILE || error == ENFILE)
+		remedy = "the limit of open files, ulimit -n, is too low";
+	errno = error;
+	return rdt_err_errno(RDT_ERR_UNREACHABLE, "shm: %s of rank %d, %s, cannot be opened (%s)",
+			     what, ep->head.peer, path, remedy);
 }
 
-static int map_segment(struct rdt_shm *shm, struct rdt_ep *ep, const struct rdt_shm_address *peer)
+static int map_segment(struct rdt_ep *ep, int peer_fd)
 {
+	const struct rdt_shm *shm = ep->shm;
 	const struct rdt_shm_header *h;
 	int fd, status;
+	off_t bytes;
 
-	status = rdt_shm_open_fd(peer, peer->segment_fd, O_RDWR, "the segment", &fd);
+	status = rdt_shm_open_fd(ep, peer_fd, O_RDWR, "the segment", &fd);
 	if (status)
 		return status;
-	if (lseek(fd, 0, SEEK_END) != (off_t)shm->segment_bytes) {
+	bytes = lseek(fd, 0, SEEK_END);
+	if (bytes < RDT_SHM_HEADER_BYTES) {
 		close(fd);
-		return rdt_err(
-			RDT_ERR_UNREACHABLE,
-			"shm: what pid %d has as descriptor %d is no segment of a rank of this job",
-			peer->pid, peer->segment_fd);
+		return rdt_err(RDT_ERR_UNREACHABLE,
+			       "shm: what pid %d has as descriptor %d is no segment of a rank",
+			       (int)ep->pid, peer_fd);
 	}
-	h = mmap(NULL, shm->segment_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	/* Of a segment of another size only the header is looked at, to say what is wrong. */
+	ep->segment = mmap(NULL, shm->segment_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
-	if (h == MAP_FAILED)
+	if (ep->segment == MAP_FAILED) {
+		ep->segment = NULL;
 		return rdt_err_errno(RDT_ERR_NOMEM, "shm: the segment of rank %d cannot be mapped",
-				     peer->rank);
-	ep->segment = (struct rdt_shm_header *)h;
-	if (h->magic != RDT_SHM_MAGIC || h->rank != ep->head.peer || h->size != shm->config.size ||
-	    h->generation != shm->config.generation ||
+				     ep->head.peer);
+	}
+	h = ep->segment;
+	if (h->magic != RDT_SHM_MAGIC || h->pid != ep->pid ||
 	    memcmp(h->nonce, shm->config.nonce, sizeof(h->nonce)) != 0)
 		return rdt_err(RDT_ERR_UNREACHABLE,
 			       "shm: pid %d is not rank %d of this job (another job's process?)",
-			       peer->pid, ep->head.peer);
+			       (int)ep->pid, ep->head.peer);
+	if (h->rank != ep->head.peer || h->size != shm->config.size ||
+	    h->generation != shm->config.generation || bytes != (off_t)shm->segment_bytes)
+		return rdt_err(RDT_ERR_UNREACHABLE,
+			       "shm: pid %d is rank %d of %d in generation %u, not rank %d of %d "
+			       "in generation %u",
+			       (int)ep->pid, h->rank, h->size, h->generation, ep->head.peer,
+			       shm->config.size, shm->config.generation);
 	return 0;
+}
+
+static uint32_t *counters_of(struct rdt_shm_header *segment, int rank)
+{
+	return (uint32_t *)(void *)((char *)segment + RDT_SHM_HEADER_BYTES) +
+	       (size_t)rank * RDT_CHANNELS;
 }
 
 int rdt_shm_connect(struct rdt_transport *transport, int peer, const void *blob, size_t length,
@@ -98,10 +97,10 @@ int rdt_shm_connect(struct rdt_transport *transport, int peer, const void *blob,
 	struct rdt_shm *shm = rdt_shm(transport);
 	struct rdt_shm_address address;
 	struct rdt_ep *ep;
-	char *counters;
 	int status;
 
-	if (!read_address(blob, length, &address) || address.rank != peer)
+	if (!rdt_shm_read_address(blob, length, &address) || address.rank != peer || peer < 0 ||
+	    peer >= shm->config.size)
 		return rdt_err(RDT_ERR_INVALID, "shm: that is no address of rank %d", peer);
 	ep = calloc(1, sizeof(*ep));
 	if (!ep)
@@ -112,31 +111,45 @@ int rdt_shm_connect(struct rdt_transport *transport, int peer, const void *blob,
 	ep->pid = address.pid;
 	ep->pidfd = ep->wake_fd = -1;
 
-	/* The pidfd first: if the process that is behind it is the right one, later death is seen
-	 * through it. */
+	/* The pidfd first: what is opened while its process lives is that process's. */
 	ep->pidfd = (int)syscall(SYS_pidfd_open, ep->pid, 0);
 	if (ep->pidfd < 0) {
-		status = rdt_err_errno(errno == ESRCH ? RDT_ERR_PEER_LOST : RDT_ERR_UNREACHABLE,
-				       "shm: rank %d (pid %d) cannot be watched", peer, ep->pid);
+		if (errno == ESRCH)
+			status =
+				rdt_err(RDT_ERR_PEER_LOST, "rank %d (pid %d on this host) has died",
+					peer, (int)ep->pid);
+		else
+			status = rdt_err_errno(RDT_ERR_UNREACHABLE,
+					       "shm: rank %d (pid %d) cannot be watched by a pidfd "
+					       "(seccomp, or ulimit -n? RDTRAIN_TRANSPORT=verbs "
+					       "does without)",
+					       peer, (int)ep->pid);
 		goto fail;
 	}
-	status = map_segment(shm, ep, &address);
+	status = map_segment(ep, address.segment_fd);
 	if (status)
 		goto fail;
-	status = rdt_shm_open_fd(&address, address.wake_fd, O_WRONLY | O_NONBLOCK,
-				 "the wake-up pipe", &ep->wake_fd);
+	/* For reading too, so that the pipe has a reader for as long as we may write: a peer that
+	 * was killed in its sleep must not end us with SIGPIPE. */
+	status = rdt_shm_open_fd(ep, address.wake_fd, O_RDWR | O_NONBLOCK, "the wake-up pipe",
+				 &ep->wake_fd);
 	if (status)
 		goto fail;
-	counters = (char *)ep->segment + RDT_SHM_HEADER_BYTES;
-	ep->out = (uint32_t *)counters + (size_t)shm->config.rank * RDT_CHANNELS;
-	counters = (char *)shm->segment + RDT_SHM_HEADER_BYTES;
-	ep->head.counters = (uint32_t *)counters + (size_t)peer * RDT_CHANNELS;
+	ep->out = counters_of(ep->segment, shm->config.rank);
+	ep->head.counters = counters_of(shm->segment, peer);
 	ep->next = shm->eps;
 	shm->eps = ep;
-	shm->n_eps++;
 	*out = ep;
 	return 0;
 fail:
+	/* A process that began at another time than the address says has only the pid in common
+	 * with the rank. No more than an explanation: a time namespace shifts the start time. */
+	if (status == RDT_ERR_UNREACHABLE && address.start_time &&
+	    rdt_shm_start_time(ep->pid) != address.start_time)
+		status = rdt_err(RDT_ERR_PEER_LOST,
+				 "rank %d (pid %d on this host) has died; another process has its "
+				 "pid now",
+				 peer, (int)ep->pid);
 	rdt_shm_disconnect(ep);
 	return status;
 }
@@ -145,10 +158,10 @@ void rdt_shm_disconnect(struct rdt_ep *ep)
 {
 	if (ep->segment)
 		munmap(ep->segment, ep->shm->segment_bytes);
-	if (ep->pidfd >= 0)
-		close(ep->pidfd);
 	if (ep->wake_fd >= 0)
 		close(ep->wake_fd);
+	if (ep->pidfd >= 0)
+		close(ep->pidfd);
 	free(ep);
 }
 

@@ -1,103 +1,29 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/*
- * Shared memory between ranks of one host: opening, the address, leaving.
- *
- * Peers find each other without a protocol. An address names a process and two of its descriptors,
- * its segment and the writing end of its wake-up pipe; a peer opens them through /proc/PID/fd. For
- * that both must share a PID namespace and a user; where they do not, reachable() says so and
- * another transport is chosen.
- */
+/* Shared memory between ranks of one host: opening, leaving, closing, and the table of it all. */
 #include "shm.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/base/error.h"
 
-size_t rdt_shm_segment_bytes(int size)
-{
-	return RDT_SHM_HEADER_BYTES + (size_t)size * RDT_CHANNELS * sizeof(uint32_t);
-}
-
-/* When a process began, in clock ticks since boot: with the pid it names one process, not its
- * successor. 0 when it cannot be read. */
-static uint64_t start_time(pid_t pid)
-{
-	char path[64], text[1024], *at;
-	unsigned long long start = 0;
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	text[n > 0 ? n : 0] = '\0';
-	at = strrchr(text, ')'); /* the name may hold anything, so count from its end */
-	/* field 22 of proc(5); the one after the name is the third */
-	for (int field = 2; at && field < 22; field++)
-		at = strchr(at + 1, ' ');
-	if (at)
-		sscanf(at, "%llu", &start);
-	return start;
-}
-
-static int fill_address(struct rdt_shm *shm)
-{
-	struct rdt_shm_address *a = &shm->self;
-	struct stat ns;
-	int fd;
-
-	if (shm->config.host_id) {
-		snprintf(a->host, sizeof(a->host), "%s", shm->config.host_id);
-	} else {
-		ssize_t n = -1;
-
-		fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-		if (fd >= 0) {
-			n = read(fd, a->host, sizeof(a->host) - 1);
-			close(fd);
-		}
-		if (n <= 0)
-			return rdt_err_errno(RDT_ERR_NO_DEVICE,
-					     "shm: /proc/sys/kernel/random/boot_id cannot be read "
-					     "(is /proc mounted? "
-					     "RDTRAIN_HOST_ID can stand in)");
-		a->host[strcspn(a->host, "\n")] = '\0';
-	}
-	if (stat("/proc/self/ns/pid", &ns) < 0)
-		return rdt_err_errno(RDT_ERR_NO_DEVICE,
-				     "shm: /proc/self/ns/pid cannot be read (is /proc mounted?)");
-	a->pid_namespace = ns.st_ino;
-	a->user = geteuid();
-	a->pid = getpid();
-	a->start_time = start_time(a->pid);
-	a->rank = shm->config.rank;
-	a->segment_fd = shm->segment_fd;
-	a->wake_fd = shm->wake_write;
-	memcpy(a->nonce, shm->config.nonce, sizeof(a->nonce));
-	return 0;
-}
-
 static int make_segment(struct rdt_shm *shm)
 {
-	shm->segment_bytes = rdt_shm_segment_bytes(shm->config.size);
+	shm->segment_bytes =
+		RDT_SHM_HEADER_BYTES + (size_t)shm->config.size * RDT_CHANNELS * sizeof(uint32_t);
 	shm->segment_fd = memfd_create("rdtrain-segment", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (shm->segment_fd < 0)
-		return rdt_err_errno(RDT_ERR_NO_DEVICE, "shm: memfd_create failed");
+		return rdt_err_errno(RDT_ERR_NO_DEVICE, "shm: memfd_create failed (is the limit of "
+							"open files, ulimit -n, too low?)");
 	if (ftruncate(shm->segment_fd, (off_t)shm->segment_bytes) < 0)
 		return rdt_err_errno(RDT_ERR_NOMEM, "shm: no segment of %zu bytes",
 				     shm->segment_bytes);
 	/* Nobody can shrink it beneath another's mapping. */
-	fcntl(shm->segment_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW);
+	if (fcntl(shm->segment_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
+		return rdt_err_errno(RDT_ERR_SYSTEM, "shm: the segment cannot be sealed");
 	shm->segment = mmap(NULL, shm->segment_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
 			    shm->segment_fd, 0);
 	if (shm->segment == MAP_FAILED) {
@@ -107,6 +33,7 @@ static int make_segment(struct rdt_shm *shm)
 	}
 	shm->segment->rank = shm->config.rank;
 	shm->segment->size = shm->config.size;
+	shm->segment->pid = getpid();
 	shm->segment->generation = shm->config.generation;
 	memcpy(shm->segment->nonce, shm->config.nonce, sizeof(shm->segment->nonce));
 	shm->segment->magic = RDT_SHM_MAGIC;
@@ -117,6 +44,10 @@ static void shm_close(struct rdt_transport *transport)
 {
 	struct rdt_shm *shm = rdt_shm(transport);
 
+	while (shm->remotes)
+		rdt_shm_mem_release(shm->remotes);
+	while (shm->regions)
+		rdt_shm_mem_deregister(shm->regions);
 	while (shm->eps) {
 		struct rdt_ep *ep = shm->eps;
 
@@ -136,23 +67,29 @@ static void shm_close(struct rdt_transport *transport)
 
 static int shm_open_transport(const struct rdt_transport_config *config, struct rdt_transport **out)
 {
-	struct rdt_shm *shm = calloc(1, sizeof(*shm));
+	struct rdt_shm *shm;
 	int status, ends[2];
 
+	if (config->size < 1 || config->rank < 0 || config->rank >= config->size)
+		return rdt_err(RDT_ERR_INVALID, "shm: rank %d of %d does not exist", config->rank,
+			       config->size);
+	shm = calloc(1, sizeof(*shm));
 	if (!shm)
 		return rdt_err(RDT_ERR_NOMEM, "shm: out of memory");
 	shm->config = *config;
 	shm->segment_fd = shm->wake_read = shm->wake_write = -1;
+	shm->lost_end = &shm->lost;
 	status = make_segment(shm);
 	if (status)
 		goto fail;
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {
-		status = rdt_err_errno(RDT_ERR_SYSTEM, "shm: no wake-up pipe");
+		status = rdt_err_errno(RDT_ERR_SYSTEM, "shm: no wake-up pipe (is the limit of open "
+						       "files, ulimit -n, too low?)");
 		goto fail;
 	}
 	shm->wake_read = ends[0];
 	shm->wake_write = ends[1];
-	status = fill_address(shm);
+	status = rdt_shm_fill_address(shm);
 	if (status)
 		goto fail;
 	shm->cma_refused = config->cma ? rdt_shm_cma_refused() : "RDTRAIN_SHM_CMA=0";
@@ -177,17 +114,6 @@ static int shm_reserve(struct rdt_transport *transport, long more)
 	return 0;
 }
 
-static bool shm_failure(struct rdt_transport *transport, struct rdt_transport_failure *failure)
-{
-	struct rdt_shm *shm = rdt_shm(transport);
-
-	if (!shm->failure.status)
-		return false;
-	*failure = shm->failure;
-	shm->failure.status = 0;
-	return true;
-}
-
 static void shm_leave(struct rdt_transport *transport)
 {
 	/* release: what was written before is visible to whoever reads that we left */
@@ -199,6 +125,9 @@ static void shm_shutdown(struct rdt_transport *transport)
 	/* Nobody can stop a peer's store; our own end here. */
 	rdt_shm(transport)->shut = true;
 }
+
+_Static_assert(sizeof(struct rdt_shm_header) <= RDT_SHM_HEADER_BYTES, "the header fits its page");
+_Static_assert(sizeof(struct rdt_shm_address) <= RDT_ADDRESS_MAX, "the address fits its blob");
 
 const struct rdt_transport_ops rdt_shm_ops = {
 	.size = sizeof(struct rdt_transport_ops),
@@ -223,7 +152,7 @@ const struct rdt_transport_ops rdt_shm_ops = {
 	.fds = rdt_shm_fds,
 	.arm = rdt_shm_arm,
 	.woken = rdt_shm_woken,
-	.failure = shm_failure,
+	.failure = rdt_shm_failure,
 	.leave = shm_leave,
 	.shutdown = shm_shutdown,
 };

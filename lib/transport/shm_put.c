@@ -4,46 +4,35 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "lib/base/error.h"
-
-static int write_remote(struct rdt_ep *ep, const struct rdt_put *put)
-{
-	char *from = (char *)put->src;
-	uint64_t to = put->remote->address + put->offset, left = put->length;
-
-	while (left) {
-		struct iovec local = { from, left }, remote = { (void *)(uintptr_t)to, left };
-		ssize_t n = process_vm_writev(ep->pid, &local, 1, &remote, 1, 0);
-
-		if (n <= 0) {
-			if (n < 0 && errno == ESRCH) {
-				rdt_shm_lost(ep, "is gone");
-				return rdt_err(RDT_ERR_PEER_LOST, "%s", ep->shm->failure.text);
-			}
-			return rdt_err_errno(
-				RDT_ERR_SYSTEM,
-				"shm: process_vm_writev of %lu bytes into rank %d (pid %d) failed "
-				"(RDTRAIN_SHM_CMA=0 does without)",
-				(unsigned long)left, ep->head.peer, (int)ep->pid);
-		}
-		from += n;
-		to += (uint64_t)n;
-		left -= (uint64_t)n;
-	}
-	return 0;
-}
 
 static void wake(struct rdt_ep *ep)
 {
 	char byte = 1;
 
-	/* Only the one who clears the flag writes. A full pipe wakes as well. */
+	/* Only the one who clears the flag writes. acq_rel: nothing needs more, the pipe orders the
+	 * rest. A full pipe wakes as well. */
 	if (atomic_exchange_explicit(&ep->segment->sleeping, 0, memory_order_acq_rel))
 		while (write(ep->wake_fd, &byte, 1) < 0 && errno == EINTR)
 			;
+}
+
+static int move(struct rdt_ep *ep, const struct rdt_put *put)
+{
+	const struct rdt_remote *remote = put->remote;
+
+	if (!remote || remote->ep != ep || put->offset > remote->length ||
+	    put->length > remote->length - put->offset)
+		return rdt_err(RDT_ERR_INVALID,
+			       "shm: a put of %lu bytes at %lu into %lu bytes of rank %d",
+			       (unsigned long)put->length, (unsigned long)put->offset,
+			       (unsigned long)(remote ? remote->length : 0), ep->head.peer);
+	if (!remote->mapped)
+		return rdt_shm_cma_write(ep, remote->address + put->offset, put->src, put->length);
+	memcpy(remote->mapped + put->offset, put->src, put->length);
+	return 0;
 }
 
 int rdt_shm_put(struct rdt_ep *ep, const struct rdt_put *put)
@@ -56,22 +45,10 @@ int rdt_shm_put(struct rdt_ep *ep, const struct rdt_put *put)
 		return rdt_err(RDT_ERR_INVALID, "shm: channel %u is not below %d", put->channel,
 			       RDT_CHANNELS);
 	if (put->length) {
-		const struct rdt_remote *remote = put->remote;
+		int status = move(ep, put);
 
-		if (!remote || put->offset > remote->length ||
-		    put->length > remote->length - put->offset)
-			return rdt_err(RDT_ERR_INVALID,
-				       "shm: a put of %lu bytes at %lu into %lu bytes of rank %d",
-				       (unsigned long)put->length, (unsigned long)put->offset,
-				       (unsigned long)(remote ? remote->length : 0), ep->head.peer);
-		if (remote->mapped) {
-			memcpy(remote->mapped + put->offset, put->src, put->length);
-		} else {
-			int status = write_remote(ep, put);
-
-			if (status)
-				return status;
-		}
+		if (status)
+			return status;
 	}
 	counter = &ep->out[put->channel];
 	/* release: who sees the count sees the data. Only this rank writes it, so no

@@ -6,16 +6,14 @@
  */
 #include "shm.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
+
+#include "lib/base/error.h"
 
 int rdt_shm_progress(struct rdt_transport *transport)
 {
-	const struct rdt_shm *shm = rdt_shm(transport);
-
-	return shm->failure.status ? shm->failure.status : 0;
+	return rdt_shm(transport)->lost ? RDT_ERR_PEER_LOST : 0;
 }
 
 int rdt_shm_fds(struct rdt_transport *transport, struct pollfd *fds, int max)
@@ -25,9 +23,10 @@ int rdt_shm_fds(struct rdt_transport *transport, struct pollfd *fds, int max)
 
 	if (n < max)
 		fds[n++] = (struct pollfd){ .fd = shm->wake_read, .events = POLLIN };
+	/* The pidfd of a peer that is gone stays readable for ever, so poll(2) gets -1, which it
+	 * passes over. */
 	for (const struct rdt_ep *ep = shm->eps; ep && n < max; ep = ep->next)
-		if (!ep->gone)
-			fds[n++] = (struct pollfd){ .fd = ep->pidfd, .events = POLLIN };
+		fds[n++] = (struct pollfd){ .fd = ep->gone ? -1 : ep->pidfd, .events = POLLIN };
 	return n;
 }
 
@@ -36,33 +35,77 @@ int rdt_shm_arm(struct rdt_transport *transport)
 	struct rdt_shm *shm = rdt_shm(transport);
 
 	atomic_store_explicit(&shm->segment->sleeping, 1, memory_order_relaxed);
-	/* the other half of the pattern in rdt_shm_put */
+	/* The other half of the pattern in rdt_shm_put. The loads that follow are the caller's. */
 	atomic_thread_fence(memory_order_seq_cst);
 	return 0;
 }
 
-void rdt_shm_lost(struct rdt_ep *ep, const char *how)
+bool rdt_shm_alive(const struct rdt_ep *ep)
+{
+	struct pollfd fd = { .fd = ep->pidfd, .events = POLLIN };
+
+	return poll(&fd, 1, 0) <= 0;
+}
+
+static bool has_left(const struct rdt_ep *ep)
+{
+	/* acquire: pairs with leave() */
+	return atomic_load_explicit(&ep->segment->left, memory_order_acquire);
+}
+
+void rdt_shm_lost(struct rdt_ep *ep)
 {
 	struct rdt_shm *shm = ep->shm;
 
 	if (ep->gone)
 		return;
 	ep->gone = true;
-	/* acquire: pairs with leave() */
-	if (atomic_load_explicit(&ep->segment->left, memory_order_acquire) || shm->failure.status)
+	if (has_left(ep))
 		return;
-	shm->failure.status = RDT_ERR_PEER_LOST;
-	shm->failure.peer = ep->head.peer;
-	snprintf(shm->failure.text, sizeof(shm->failure.text),
-		 "rank %d (pid %d on this host) %s; look at its output and at dmesg (out of "
+	*shm->lost_end = ep;
+	shm->lost_end = &ep->next_lost;
+}
+
+static void describe_loss(const struct rdt_ep *ep, char *text, size_t size)
+{
+	snprintf(text, size,
+		 "rank %d (pid %d on this host) has died; look at its output and at dmesg (out of "
 		 "memory?)",
-		 ep->head.peer, (int)ep->pid, how);
+		 ep->head.peer, (int)ep->pid);
+}
+
+int rdt_shm_lost_err(struct rdt_ep *ep)
+{
+	char text[256];
+
+	if (has_left(ep))
+		return rdt_err(RDT_ERR_PEER_LOST, "rank %d (pid %d on this host) has left",
+			       ep->head.peer, (int)ep->pid);
+	describe_loss(ep, text, sizeof(text));
+	return rdt_err(RDT_ERR_PEER_LOST, "%s", text);
+}
+
+bool rdt_shm_failure(struct rdt_transport *transport, struct rdt_transport_failure *failure)
+{
+	struct rdt_shm *shm = rdt_shm(transport);
+	struct rdt_ep *ep = shm->lost;
+
+	if (!ep)
+		return false;
+	shm->lost = ep->next_lost;
+	if (!shm->lost)
+		shm->lost_end = &shm->lost;
+	failure->status = RDT_ERR_PEER_LOST;
+	failure->peer = ep->head.peer;
+	describe_loss(ep, failure->text, sizeof(failure->text));
+	return true;
 }
 
 int rdt_shm_woken(struct rdt_transport *transport, const struct pollfd *fds, int n)
 {
 	struct rdt_shm *shm = rdt_shm(transport);
 
+	/* relaxed: who still sees 1 writes a byte too many, and the next sleep ends early */
 	atomic_store_explicit(&shm->segment->sleeping, 0, memory_order_relaxed);
 	for (int i = 0; i < n; i++) {
 		char bytes[64];
@@ -76,7 +119,7 @@ int rdt_shm_woken(struct rdt_transport *transport, const struct pollfd *fds, int
 		}
 		for (struct rdt_ep *ep = shm->eps; ep; ep = ep->next)
 			if (ep->pidfd == fds[i].fd)
-				rdt_shm_lost(ep, "has died");
+				rdt_shm_lost(ep);
 	}
-	return shm->failure.status;
+	return shm->lost ? RDT_ERR_PEER_LOST : 0;
 }
