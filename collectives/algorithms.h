@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The table of algorithms: name, when it applies, how to emit it. A new algorithm is one new file
- * with an emitter, one line in algorithms.c, and one in CMakeLists.txt.
+ * The table of algorithms: name, when it applies, how to emit it, what it costs. A new algorithm is
+ * one new file with an emitter and a promise of its cost, and one line in algorithms.c.
  */
 #ifndef RDT_ALGORITHMS_H
 #define RDT_ALGORITHMS_H
@@ -17,8 +17,9 @@ typedef int (*rdt_emit_fn)(const struct rdt_group *group, const struct rdt_shape
 
 /* What the schedules of all ranks cost together; the verifier holds an emitter to its promise. */
 struct rdt_cost {
-	int rounds;	/* puts in the longest chain of which each needs the one before */
-	uint64_t bytes; /* the most that one rank puts */
+	int rounds;	/* at most: puts in the longest chain of which each needs the one before */
+	uint64_t bytes; /* at most: what one rank puts */
+	uint64_t puts;	/* exactly: notifications of all ranks together */
 };
 typedef struct rdt_cost (*rdt_cost_fn)(int size, const struct rdt_shape *shape);
 

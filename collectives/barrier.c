@@ -13,6 +13,7 @@ struct rdt_cost rdt_cost_barrier(int size, const struct rdt_shape *shape)
 	(void)shape;
 	for (int64_t distance = 1; distance < size; distance *= 2)
 		cost.rounds++;
+	cost.puts = (uint64_t)cost.rounds * (uint64_t)size;
 	return cost;
 }
 

@@ -19,8 +19,13 @@
 
 struct rdt_cost rdt_cost_oneshot(int size, const struct rdt_shape *shape)
 {
-	return (struct rdt_cost){ .rounds = size > 1,
-				  .bytes = (uint64_t)(size - 1) * shape->bytes };
+	uint64_t n = (uint64_t)size;
+
+	return (struct rdt_cost){
+		.rounds = size > 1,
+		.bytes = (n - 1) * shape->bytes,
+		.puts = n * (n - 1),
+	};
 }
 
 int rdt_emit_oneshot(const struct rdt_group *group, const struct rdt_shape *shape,

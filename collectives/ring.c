@@ -35,6 +35,7 @@ struct rdt_cost rdt_cost_ring(int size, const struct rdt_shape *shape)
 	return (struct rdt_cost){
 		.rounds = 2 * (size - 1),
 		.bytes = shape->bytes + rdt_block_offset(&blocks, (uint64_t)size - 2),
+		.puts = (uint64_t)size * 2 * (uint64_t)(size - 1),
 	};
 }
 

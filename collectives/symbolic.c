@@ -69,11 +69,18 @@ struct access {
 };
 
 /* "OUTPUT@3[8]": the byte where the access begins. */
-static void name_target(const struct rdt_verifier *v, const struct access *a, char *out,
-			size_t size)
+struct target {
+	char name[64];
+};
+
+static struct target target_of(const struct rdt_verifier *v, const struct access *a)
 {
-	snprintf(out, size, "%s@%d[%" PRIu64 "]", buffer_names[a->span->buffer], a->span->rank,
+	struct target target;
+
+	snprintf(target.name, sizeof(target.name), "%s@%d[%" PRIu64 "]",
+		 buffer_names[a->span->buffer], a->span->rank,
 		 a->span->offset + a->element * v->c->elem_size);
+	return target;
 }
 
 static int race_fault(const struct rdt_verifier *v, const struct access *a, bool writes,
@@ -82,9 +89,8 @@ static int race_fault(const struct rdt_verifier *v, const struct access *a, bool
 	const struct rdt_event *other = &v->race.events[conflict.other];
 	int rank = other->thread / v->lanes, lane = other->thread % v->lanes;
 	const char *did = conflict.other_wrote ? "writes" : "reads";
-	char target[64], who[96];
+	char who[96];
 
-	name_target(v, a, target, sizeof(target));
 	if (other->step >= 0)
 		snprintf(who, sizeof(who), "rank %d (run %d, lane %d, step %d)", rank, other->run,
 			 lane, other->step);
@@ -92,25 +98,24 @@ static int race_fault(const struct rdt_verifier *v, const struct access *a, bool
 		snprintf(who, sizeof(who), "rank %d's caller (%s run %d)", rank,
 			 other->step == RDT_BEFORE_RUN ? "before" : "after", other->run);
 	return rdt_fault(v, a->at, "data race: %s %s while %s %s it, and nothing orders the two",
-			 writes ? "writes" : "reads", target, who, did);
+			 writes ? "writes" : "reads", target_of(v, a).name, who, did);
 }
 
 static int read_value(struct rdt_verifier *v, const struct access *a, struct rdt_value *out)
 {
 	struct rdt_value *value = &v->values[a->cell];
 	struct rdt_conflict conflict = rdt_race_read(&v->race, a->event, a->cell);
-	char target[64];
 
 	if (conflict.other)
 		return race_fault(v, a, false, conflict);
 	if (v->race.failed)
 		return -1;
 	if (value->ranks == 0 || value->run != a->at->run) {
-		name_target(v, a, target, sizeof(target));
 		if (value->ranks == 0)
-			return rdt_fault(v, a->at, "reads %s, where nothing was stored", target);
-		return rdt_fault(v, a->at, "reads %s, which is left over from run %d", target,
-				 value->run);
+			return rdt_fault(v, a->at, "reads %s, where nothing was stored",
+					 target_of(v, a).name);
+		return rdt_fault(v, a->at, "reads %s, which is left over from run %d",
+				 target_of(v, a).name, value->run);
 	}
 	value->unread = false;
 	*out = *value;
@@ -123,13 +128,12 @@ static int write_value(struct rdt_verifier *v, const struct access *a,
 	struct rdt_value *cell = &v->values[a->cell];
 	struct rdt_conflict conflict =
 		rdt_race_write(&v->race, a->event, a->cell, a->span->buffer == RDT_SCRATCH);
-	char target[64];
 
 	if (conflict.other)
 		return race_fault(v, a, true, conflict);
 	if (cell->unread) {
-		name_target(v, a, target, sizeof(target));
-		return rdt_fault(v, a->at, "overwrites %s before anybody read it", target);
+		return rdt_fault(v, a->at, "overwrites %s before anybody read it",
+				 target_of(v, a).name);
 	}
 	*cell = *value;
 	cell->unread = true;
@@ -143,6 +147,12 @@ static struct access access_to(const struct rdt_verifier *v, const struct rdt_pl
 				span_cell(v, span, at->run) + (size_t)element };
 }
 
+static void next(struct access *a)
+{
+	a->element++;
+	a->cell++;
+}
+
 /* ---- steps ------------------------------------------------------------------------------- */
 
 /* PUT and COPY. A put's bytes may land at any time between its post and the WAIT; where nothing
@@ -150,18 +160,21 @@ static struct access access_to(const struct rdt_verifier *v, const struct rdt_pl
 static int move(struct rdt_verifier *v, const struct rdt_place *at, uint32_t event,
 		const struct rdt_span *dst, const struct rdt_span *src)
 {
-	for (uint64_t i = 0; i < src->length / v->c->elem_size; i++) {
-		struct access from = access_to(v, at, event, src, i);
-		struct access to = access_to(v, at, event, dst, i);
-		struct rdt_value value;
-		int status = read_value(v, &from, &value);
+	uint64_t elements = src->length / v->c->elem_size;
+	struct access from = access_to(v, at, event, src, 0);
+	struct access to = access_to(v, at, event, dst, 0);
+	int status = 0;
 
+	for (uint64_t i = 0; i < elements && !status; i++) {
+		struct rdt_value value;
+
+		status = read_value(v, &from, &value);
 		if (!status)
 			status = write_value(v, &to, &value);
-		if (status)
-			return status;
+		next(&from);
+		next(&to);
 	}
-	return 0;
+	return status;
 }
 
 /* Terms of a + b; floating-point addition commutes but does not associate. */
@@ -179,15 +192,13 @@ static int unite(const struct rdt_verifier *v, const struct access *a, struct rd
 		 const struct rdt_value *more)
 {
 	uint64_t twice = sum->ranks & more->ranks;
-	char target[64];
 
-	name_target(v, a, target, sizeof(target));
 	if (sum->element != more->element)
 		return rdt_fault(v, a->at, "adds element %u to element %u, from %s", more->element,
-				 sum->element, target);
+				 sum->element, target_of(v, a).name);
 	if (twice)
 		return rdt_fault(v, a->at, "adds the contribution of rank %d twice, from %s",
-				 __builtin_ctzll(twice), target);
+				 __builtin_ctzll(twice), target_of(v, a).name);
 	sum->ranks |= more->ranks;
 	sum->terms = add_terms(sum->terms, more->terms);
 	return 0;
@@ -307,21 +318,20 @@ static int judge(struct rdt_verifier *v, const struct access *a, const struct rd
 	bool reduces = v->c->algorithm->collective == RDT_COLL_ALLREDUCE;
 	uint64_t expected = reduces ? everybody(v) : UINT64_C(1) << v->c->root;
 	uint64_t *agreed = &v->agreed[(uint64_t)a->at->run * v->elements + a->element];
-	char target[64];
 
-	name_target(v, a, target, sizeof(target));
 	if (value->element != a->element)
-		return rdt_fault(v, a->at, "%s holds element %u instead of %" PRIu64, target,
-				 value->element, a->element);
+		return rdt_fault(v, a->at, "%s holds element %u instead of %" PRIu64,
+				 target_of(v, a).name, value->element, a->element);
 	if (value->ranks != expected) {
 		uint64_t missing = expected & ~value->ranks;
 		uint64_t wrong = missing ? missing : value->ranks & ~expected;
 
-		return rdt_fault(v, a->at, "%s %s the contribution of rank %d", target,
-				 missing ? "lacks" : "has", __builtin_ctzll(wrong));
+		return rdt_fault(v, a->at, "%s %s the contribution of rank %d",
+				 target_of(v, a).name, missing ? "lacks" : "has",
+				 __builtin_ctzll(wrong));
 	}
 	if (value->final != reduces)
-		return rdt_fault(v, a->at, "%s %s made FINAL", target,
+		return rdt_fault(v, a->at, "%s %s made FINAL", target_of(v, a).name,
 				 reduces ? "was never" : "must not be");
 	if (*agreed == 0)
 		*agreed = value->terms;
@@ -329,7 +339,7 @@ static int judge(struct rdt_verifier *v, const struct access *a, const struct rd
 		return rdt_fault(v, a->at,
 				 "%s was summed in another order than on the rank that was through "
 				 "first: its bits differ",
-				 target);
+				 target_of(v, a).name);
 	return 0;
 }
 

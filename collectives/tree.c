@@ -3,8 +3,8 @@
  * Binomial tree broadcast: ceil(log2 n) rounds, each rank receives the vector once.
  *
  * Ranks are numbered from the root: v = (rank - root) mod n. The parent of v is v without its
- *lowest bit; its children are v + 2^j for each 2^j below that bit (for the root: any) that stays
- *below n:
+ * lowest bit; its children are v + 2^j for each 2^j below that bit (for the root: any) that stays
+ * below n:
  *
  *	        0
  *	     /  |  \
@@ -14,8 +14,8 @@
  *
  * A child first notifies its parent that it is READY: it has entered the run, so its buffers may be
  * written. The parent waits for that, then puts: straight into OUTPUT where that may be written,
- *else into SCRATCH, from where the child copies. READY of the next run comes after that copy, so
- *one epoch of scratch is enough. The highest child, with the largest subtree, is served first.
+ * else into SCRATCH, from where the child copies. READY of the next run comes after that copy, so
+ * one epoch of scratch is enough. The highest child, with the largest subtree, is served first.
  */
 #include "algorithms.h"
 
@@ -30,6 +30,7 @@ struct rdt_cost rdt_cost_tree_broadcast(int size, const struct rdt_shape *shape)
 		cost.rounds += 2 * bit <= size;
 	}
 	cost.rounds += size > 1;
+	cost.puts = 2 * (uint64_t)(size - 1);
 	return cost;
 }
 

@@ -38,6 +38,7 @@ struct rank_state {
 
 struct execution {
 	struct rdt_verifier v;
+	struct rdt_cost spent[RDT_VERIFY_RUNS];
 	struct channel *channels;  /* [thread][rank] */
 	struct lane_state *states; /* [thread] */
 	struct rank_state ranks[MAX_RANKS];
@@ -132,34 +133,33 @@ static int check_barrier(const struct execution *x, int rank, int run)
 static int end_run(struct execution *x, int rank, int run)
 {
 	const struct rdt_verify_case *c = x->v.c;
-	struct rdt_verify_result *result = x->v.result;
 	int status = rdt_symbolic_end(&x->v, rank, run);
 
 	if (!status && c->algorithm->collective == RDT_COLL_BARRIER)
 		status = check_barrier(x, rank, run);
 	if (status)
 		return status;
-	if (run % 2 == 0 && x->ranks[rank].bytes_put > result->max_bytes_put)
-		result->max_bytes_put = x->ranks[rank].bytes_put;
+	if (x->ranks[rank].bytes_put > x->spent[run].bytes)
+		x->spent[run].bytes = x->ranks[rank].bytes_put;
 	return begin_run(x, rank, run + 1);
 }
 
-static int post(struct execution *x, const struct rdt_place *at, const struct rdt_schedule *s,
-		const struct rdt_step *step, uint32_t event)
+static void post(struct execution *x, const struct rdt_place *at, const struct rdt_schedule *s,
+		 const struct rdt_step *step, uint32_t event)
 {
 	struct channel *channel = channel_of(x, at->rank, at->lane, step->peer);
 	struct rdt_event *put = &x->v.race.events[event];
 
 	put->depth = lane_of(x, at->rank, at->lane)->depth + 1;
-	if (at->run % 2 == 0 && put->depth > x->v.result->rounds)
-		x->v.result->rounds = put->depth;
+	if (put->depth > x->spent[at->run].rounds)
+		x->spent[at->run].rounds = put->depth;
+	x->spent[at->run].puts++;
 	x->ranks[at->rank].bytes_put += rdt_step_src(s, step)->length;
 	if (channel->pending++)
 		x->v.race.events[channel->last].next = event;
 	else
 		channel->first = event;
 	channel->last = event;
-	return 0;
 }
 
 static void consume(struct execution *x, const struct rdt_place *at, const struct rdt_step *step,
@@ -196,7 +196,7 @@ static int execute(struct execution *x, const struct rdt_place *at, const struct
 	}
 	status = rdt_symbolic_step(&x->v, at, event);
 	if (!status && step->kind == RDT_PUT)
-		status = post(x, at, s, step, event);
+		post(x, at, s, step, event);
 	return status;
 }
 
@@ -339,21 +339,44 @@ static int emit_all(struct rdt_verifier *v, rdt_verify_tamper_fn tamper, void *a
 	return 0;
 }
 
-static int check_cost(const struct rdt_verifier *v)
+static int check_cost(const struct execution *x, int run)
 {
-	struct rdt_shape shape = shape_of(v->c, v->c->count);
+	const struct rdt_verifier *v = &x->v;
+	const struct rdt_cost *spent = &x->spent[run];
+	struct rdt_shape shape = shape_of(v->c, rdt_run_count(v, run));
 	struct rdt_cost promised;
 
 	if (!v->c->algorithm->cost)
 		return 0;
 	promised = v->c->algorithm->cost(v->c->size, &shape);
-	if (v->result->rounds > promised.rounds)
-		return rdt_fault(v, NULL, "%d rounds instead of %d", v->result->rounds,
+	if (spent->puts != promised.puts)
+		return rdt_fault(v, NULL,
+				 "run %d: %" PRIu64 " puts of all ranks instead of %" PRIu64, run,
+				 spent->puts, promised.puts);
+	if (spent->rounds > promised.rounds)
+		return rdt_fault(v, NULL, "run %d: %d rounds instead of %d", run, spent->rounds,
 				 promised.rounds);
-	if (v->result->max_bytes_put > promised.bytes)
-		return rdt_fault(v, NULL, "a rank puts %" PRIu64 " bytes instead of %" PRIu64,
-				 v->result->max_bytes_put, promised.bytes);
+	if (spent->bytes > promised.bytes)
+		return rdt_fault(v, NULL,
+				 "run %d: a rank puts %" PRIu64 " bytes instead of %" PRIu64, run,
+				 spent->bytes, promised.bytes);
 	return 0;
+}
+
+static int conclude(const struct execution *x)
+{
+	struct rdt_verify_result *result = x->v.result;
+	int status = 0;
+
+	result->max_bytes_put = x->spent[0].bytes;
+	result->rounds = x->spent[0].rounds;
+	result->puts = x->spent[0].puts;
+	result->max_pending = rdt_race_most_pending(&x->v.race);
+	if (result->max_pending == UINT32_MAX)
+		return -1;
+	for (int run = 0; run < RDT_VERIFY_RUNS && !status; run++)
+		status = check_cost(x, run);
+	return status;
 }
 
 static int check_case(const struct rdt_verifier *v)
@@ -402,10 +425,8 @@ int rdt_verify_tampered(const struct rdt_verify_case *c, rdt_verify_tamper_fn ta
 	status = rdt_symbolic_init(v);
 	if (!status)
 		status = x.channels && x.states ? run_all(&x) : -1;
-	if (!status) {
-		result->max_pending = rdt_race_most_pending(&v->race);
-		status = result->max_pending == UINT32_MAX ? -1 : check_cost(v);
-	}
+	if (!status)
+		status = conclude(&x);
 	rdt_symbolic_free(v);
 	free(x.channels);
 	free(x.states);

@@ -11,8 +11,17 @@
  *  - no data race, by vector clocks: puts are asynchronous (they read their source and write their
  *    destination at any moment between the post and the peer's wait, or the end of the operation),
  *    the caller reads OUTPUT and writes INPUT and OUTPUT between operations, and consecutive runs
- * on the same scratch may follow one another with other lengths (a tail window);
- *  - every span lies inside its buffer.
+ *    on the same scratch may follow one another with other lengths (a tail window);
+ *  - every span lies inside its buffer and belongs to whom it may, in whole elements; all ranks
+ *    have scratch of the same size;
+ *  - no waste: what a step stores is read before it is overwritten, and rounds, bytes and puts are
+ *    those that the algorithm promises (rdt_cost);
+ *  - the same bits on all ranks: their sums were formed in the same order.
+ *
+ * Scratch may be reused only where notifications prove that it is free, for the windows of one
+ * operation follow one another without waiting for local completion; INPUT and OUTPUT are the
+ * caller's again when all puts of the operation are locally complete, which says nothing about the
+ * far end.
  */
 #ifndef RDT_VERIFY_H
 #define RDT_VERIFY_H
@@ -23,8 +32,7 @@ struct rdt_verify_case {
 	const struct rdt_algorithm *algorithm;
 	int size;	     /* ranks; at most 64 */
 	uint64_t count;	     /* elements of the first run */
-	uint64_t next_count; /* elements of the following one; runs alternate: count, next, count,
-				... */
+	uint64_t next_count; /* elements of the next; runs alternate: count, next, count, next */
 	uint32_t elem_size;
 	int root;
 	bool in_place;
@@ -36,6 +44,7 @@ struct rdt_verify_result {
 	char fault[512];	/* "" when it passed: what, where (rank, lane, step), why */
 	uint64_t max_bytes_put; /* by one rank in one run of `count` elements */
 	int rounds;		/* longest chain of notifications in it */
+	uint64_t puts;		/* notifications of all ranks together in it */
 	uint32_t max_pending; /* most notifications one rank can have outstanding from all its peers
 			       */
 };

@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Every step of every algorithm is removed, doubled, swapped with the next and misplaced by one: on
+ * all ranks, as a mistake in an emitter would, and on one rank alone. The verifier has to find each
+ * of these faults. What it lets pass must be one of the swaps that excuse() lists, and must also
+ * come out right when it is run in many orders (collectives_shaken.h).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+
+#include "collectives_shaken.h"
+
+enum change {
+	REMOVED,
+	DOUBLED,
+	SWAPPED, /* with the next step */
+	OTHER_PEER,
+	DST_LATER,
+	DST_EARLIER,
+	SRC_LATER,
+	SRC_EARLIER,
+	SHORTER,
+	NOT_FINAL,
+	WAIT_MORE,
+	WAIT_LESS,
+	CHANGES
+};
+
+static const char *const change_names[] = { "removed",	     "doubled",	    "swapped",
+					    "other peer",    "dst later",   "dst earlier",
+					    "src later",     "src earlier", "shorter",
+					    "without FINAL", "wait more",   "wait less" };
+
+struct fault {
+	const struct rdt_verify_case *c;
+	enum change change;
+	int rank; /* -1: on all */
+	size_t step;
+	int applied;  /* to so many schedules */
+	bool excused; /* all of them by excuse() */
+};
+
+/*
+ * Swaps that change nothing:
+ *  - two waits, for both must be over in the end;
+ *  - two puts to different peers, for both are asynchronous;
+ *  - a put of nothing that is no longer held back by a wait: nothing can land too early, and
+ *    whether anything relied on the order is for the verifier to see;
+ *  - in a broadcast, serving a child, or the copy, after the READY of another child instead of
+ *    before it: later than need be, and no chain of puts gets longer;
+ *  - any wait where every other run moves nothing: the waits of that run prove what those of the
+ *    run between did.
+ */
+static bool excuse(const struct rdt_verify_case *c, const struct rdt_schedule *s,
+		   const struct rdt_step *a, const struct rdt_step *b)
+{
+	bool a_waits = a->kind == RDT_WAIT, b_waits = b->kind == RDT_WAIT;
+
+	if (a->kind == RDT_PUT && b->kind == RDT_PUT)
+		return a->peer != b->peer;
+	if (a->kind == RDT_REDUCE || b->kind == RDT_REDUCE || !(a_waits || b_waits))
+		return false;
+	if ((a_waits && b_waits) || c->count == 0 || c->next_count == 0)
+		return true;
+	if (a_waits)
+		return b->kind == RDT_PUT && rdt_step_src(s, b)->length == 0;
+	return c->algorithm->collective == RDT_COLL_BROADCAST;
+}
+
+static void swap(struct rdt_step *a, struct rdt_step *b)
+{
+	struct rdt_step kept = *a;
+
+	*a = *b;
+	*b = kept;
+}
+
+static bool shift(struct rdt_span *span, const struct rdt_verify_case *c, int by)
+{
+	if (span->length == 0 || (by < 0 && span->offset == 0))
+		return false; /* an empty span is nowhere */
+	span->offset += by < 0 ? -(uint64_t)c->elem_size : c->elem_size;
+	return true;
+}
+
+/* The next rank that is neither this one nor the right one. */
+static bool send_elsewhere(struct rdt_schedule *s, struct rdt_step *step, int rank, int size)
+{
+	int peer = (step->peer + 1) % size;
+
+	if (step->kind != RDT_PUT && step->kind != RDT_WAIT)
+		return false;
+	if (peer == rank)
+		peer = (peer + 1) % size;
+	if (peer == step->peer)
+		return false;
+	step->peer = peer;
+	if (step->kind == RDT_PUT)
+		s->spans[step->spans].rank = peer;
+	return true;
+}
+
+/* Plants the fault in one schedule; false when there is nothing to change. */
+static bool plant(struct fault *f, int rank, struct rdt_schedule *s)
+{
+	struct rdt_lane *lane = &s->lanes[0];
+	struct rdt_step *steps = lane->steps, *step = &steps[f->step];
+	size_t after = lane->n_steps - f->step - 1;
+	struct rdt_span *spans;
+	int n_spans;
+
+	if (f->step >= lane->n_steps)
+		return false;
+	spans = &s->spans[step->spans];
+	n_spans = step->n_dst + step->n_src;
+	switch (f->change) {
+	case REMOVED:
+		memmove(step, step + 1, after * sizeof(*step));
+		lane->n_steps--;
+		return true;
+	case DOUBLED:
+		if (lane->n_steps == lane->cap_steps) {
+			steps = realloc(steps, 2 * lane->cap_steps * sizeof(*steps));
+			assert_non_null(steps);
+			lane->steps = steps;
+			lane->cap_steps *= 2;
+			step = &steps[f->step];
+		}
+		memmove(step + 1, step, (after + 1) * sizeof(*step));
+		lane->n_steps++;
+		return true;
+	case SWAPPED:
+		if (after == 0)
+			return false;
+		f->excused = f->excused && excuse(f->c, s, step, step + 1);
+		swap(step, step + 1);
+		return true;
+	case OTHER_PEER: return send_elsewhere(s, step, rank, f->c->size);
+	case DST_LATER: return n_spans && shift(&spans[0], f->c, 1);
+	case DST_EARLIER: return n_spans && shift(&spans[0], f->c, -1);
+	case SRC_LATER: return n_spans && shift(&spans[n_spans - 1], f->c, 1);
+	case SRC_EARLIER: return n_spans && shift(&spans[n_spans - 1], f->c, -1);
+	case SHORTER:
+		if (n_spans == 0 || spans[0].length == 0)
+			return false;
+		for (int i = 0; i < n_spans; i++)
+			spans[i].length -= f->c->elem_size;
+		return true;
+	case NOT_FINAL:
+		if (!(step->flags & RDT_STEP_FINAL))
+			return false;
+		step->flags = 0;
+		return true;
+	case WAIT_MORE: step->count++; return step->kind == RDT_WAIT;
+	case WAIT_LESS: step->count--; return step->kind == RDT_WAIT;
+	case CHANGES: break;
+	}
+	return false;
+}
+
+static void tamper(void *arg, int rank, int run, struct rdt_schedule *s)
+{
+	struct fault *f = arg;
+
+	(void)run;
+	if (f->rank < 0 || f->rank == rank)
+		f->applied += plant(f, rank, s);
+}
+
+/* All schedules of a case, with the fault planted. */
+static struct rdt_schedule schedules[SHAKEN_RUNS][64];
+
+static void emit_all(struct fault *f)
+{
+	const struct rdt_verify_case *c = f->c;
+	bool barrier = c->algorithm->collective == RDT_COLL_BARRIER;
+
+	for (int run = 0; run < SHAKEN_RUNS; run++)
+		for (int rank = 0; rank < c->size; rank++) {
+			struct rdt_group group = { .rank = rank, .size = c->size };
+			uint64_t count = run % 2 ? c->next_count : c->count;
+			struct rdt_shape shape = {
+				.collective = c->algorithm->collective,
+				.bytes = barrier ? 0 : count * c->elem_size,
+				.elem_size = c->elem_size,
+				.root = c->root,
+				.remote_output = c->remote_output,
+			};
+			struct rdt_schedule *s = &schedules[run][rank];
+
+			rdt_schedule_init(s);
+			assert_int_equal(c->algorithm->emit(&group, &shape, s), 0);
+			tamper(f, rank, run, s);
+		}
+}
+
+static void free_all(const struct rdt_verify_case *c)
+{
+	for (int run = 0; run < SHAKEN_RUNS; run++)
+		for (int rank = 0; rank < c->size; rank++)
+			rdt_schedule_free(&schedules[run][rank]);
+}
+
+static bool right_in_any_order(const struct rdt_verify_case *c, int seeds)
+{
+	bool right = true;
+
+	for (int seed = 0; seed < seeds && right; seed++)
+		right = shaken_run(c, schedules, (uint64_t)seed);
+	return right;
+}
+
+static size_t most_steps(const struct rdt_verify_case *c, int rank)
+{
+	struct fault none = { .c = c, .change = CHANGES, .rank = rank };
+	size_t most = 0;
+
+	emit_all(&none);
+	for (int run = 0; run < 2; run++)
+		for (int r = 0; r < c->size; r++)
+			if ((rank < 0 || rank == r) && schedules[run][r].lanes[0].n_steps > most)
+				most = schedules[run][r].lanes[0].n_steps;
+	free_all(c);
+	return most;
+}
+
+struct tally {
+	long planted[CHANGES], found[CHANGES];
+};
+
+static void explain(const struct fault *f, const char *what)
+{
+	const struct rdt_verify_case *c = f->c;
+
+	print_error("%s, %d ranks, %d then %d elements, root %d%s%s: step %zu of rank %d, %s: %s\n",
+		    c->algorithm->name, c->size, (int)c->count, (int)c->next_count, c->root,
+		    c->in_place ? ", in place" : "", c->remote_output ? "" : ", staged", f->step,
+		    f->rank, change_names[f->change], what);
+}
+
+static void plant_and_verify(struct fault *f, struct tally *tally)
+{
+	struct rdt_verify_result result;
+	int status = rdt_verify_tampered(f->c, tamper, f, &result);
+
+	assert_true(status >= 0);
+	if (f->applied == 0) {
+		assert_int_equal(status, 0);
+		return;
+	}
+	tally->planted[f->change]++;
+	if (status == 1) {
+		assert_string_not_equal(result.fault, "");
+		tally->found[f->change]++;
+		return;
+	}
+	if (f->change != SWAPPED || !f->excused) {
+		explain(f, "not found");
+		fail();
+	}
+	emit_all(f);
+	if (!right_in_any_order(f->c, 8)) {
+		explain(f, "not found, but it goes wrong in some order");
+		fail();
+	}
+	free_all(f->c);
+}
+
+static int plant_everywhere(void *arg, const struct rdt_verify_case *c)
+{
+	/* The kinds of faults do not depend on an element's size, and little on the root. */
+	if (c->elem_size != 4 || c->root > 1 || (c->size > 3 && c->count < c->next_count))
+		return 0;
+	for (int rank = -1; rank < c->size; rank++) {
+		size_t steps = most_steps(c, rank);
+
+		for (size_t step = 0; step < steps; step++)
+			for (int change = 0; change < CHANGES; change++) {
+				struct fault f = { .c = c,
+						   .change = (enum change)change,
+						   .rank = rank,
+						   .step = step,
+						   .excused = true };
+
+				plant_and_verify(&f, arg);
+			}
+	}
+	return 0;
+}
+
+static void plant_in(enum rdt_collective collective, const char *name, struct tally *tally)
+{
+	const struct rdt_algorithm *a = rdt_algorithm_find(collective, name);
+
+	*tally = (struct tally){ 0 };
+	assert_non_null(a);
+	for (int size = 1; size <= 4; size++)
+		assert_int_equal(rdt_verify_cases(a, size, plant_everywhere, tally), 0);
+	for (int change = 0; change < CHANGES; change++)
+		print_message("%s, %s: %ld planted, %ld found\n", name, change_names[change],
+			      tally->planted[change], tally->found[change]);
+	assert_true(tally->planted[REMOVED] > 0);
+	assert_true(tally->planted[DOUBLED] > 0);
+	assert_true(tally->planted[OTHER_PEER] > 0);
+	assert_true(tally->found[SWAPPED] > 0);
+}
+
+static void faults_in_oneshot_are_found(void **state)
+{
+	struct tally tally;
+
+	(void)state;
+	plant_in(RDT_COLL_ALLREDUCE, "oneshot", &tally);
+	assert_true(tally.planted[DST_LATER] && tally.planted[SRC_EARLIER]);
+	assert_true(tally.planted[NOT_FINAL]);
+}
+
+static void faults_in_the_ring_are_found(void **state)
+{
+	struct tally tally;
+
+	(void)state;
+	plant_in(RDT_COLL_ALLREDUCE, "ring", &tally);
+	assert_true(tally.planted[DST_LATER] && tally.planted[SRC_EARLIER]);
+	assert_true(tally.planted[NOT_FINAL]);
+}
+
+static void faults_in_the_tree_are_found(void **state)
+{
+	struct tally tally;
+
+	(void)state;
+	plant_in(RDT_COLL_BROADCAST, "tree", &tally);
+	assert_true(tally.planted[DST_LATER] && tally.planted[SRC_LATER]);
+}
+
+static void faults_in_the_barrier_are_found(void **state)
+{
+	struct tally tally;
+
+	(void)state;
+	plant_in(RDT_COLL_BARRIER, "dissemination", &tally);
+}
+
+/* ---- scratch --------------------------------------------------------------------------------- */
+
+static void one_epoch(void *arg, int rank, int run, struct rdt_schedule *s)
+{
+	(void)arg;
+	(void)rank;
+	(void)run;
+	s->scratch_epochs = 1;
+}
+
+static int count_races(void *arg, const struct rdt_verify_case *c)
+{
+	struct rdt_verify_result result;
+	int *races = arg;
+
+	if (!c->remote_output)
+		*races += rdt_verify_tampered(c, one_epoch, NULL, &result) == 1 &&
+			  strstr(result.fault, "data race") != NULL;
+	return 0;
+}
+
+/* Where two copies of scratch are asked for, one is not enough. */
+static void a_copy_of_scratch_less_is_found(void **state)
+{
+	(void)state;
+	for (int size = 2; size <= 9; size++) {
+		int oneshot = 0, ring = 0;
+
+		rdt_verify_cases(rdt_algorithm_find(RDT_COLL_ALLREDUCE, "oneshot"), size,
+				 count_races, &oneshot);
+		rdt_verify_cases(rdt_algorithm_find(RDT_COLL_ALLREDUCE, "ring"), size, count_races,
+				 &ring);
+		assert_true(oneshot > 0);
+		assert_true(ring > 0);
+	}
+}
+
+static void less_scratch(void *arg, int rank, int run, struct rdt_schedule *s)
+{
+	(void)run;
+	if (rank == *(int *)arg)
+		s->scratch_bytes -= 4;
+}
+
+static void ranks_that_disagree_about_scratch_are_found(void **state)
+{
+	struct rdt_verify_case c = { .algorithm = rdt_algorithm_find(RDT_COLL_ALLREDUCE, "ring"),
+				     .size = 3,
+				     .count = 7,
+				     .next_count = 7,
+				     .elem_size = 4 };
+	struct rdt_verify_result result;
+
+	(void)state;
+	for (int rank = 0; rank < 3; rank++)
+		assert_int_equal(rdt_verify_tampered(&c, less_scratch, &rank, &result), 1);
+}
+
+/* ---- the second opinion ------------------------------------------------------------------------
+ */
+
+static int shake(void *arg, const struct rdt_verify_case *c)
+{
+	struct fault none = { .c = c, .change = CHANGES, .rank = -1 };
+
+	(void)arg;
+	if (c->elem_size != 4)
+		return 0;
+	emit_all(&none);
+	if (!right_in_any_order(c, 12)) {
+		explain(&none, "goes wrong in some order");
+		fail();
+	}
+	free_all(c);
+	return 0;
+}
+
+static void algorithms_come_out_right_in_any_order(void **state)
+{
+	(void)state;
+	for (const struct rdt_algorithm *a = rdt_algorithms; a->name; a++)
+		for (int size = 1; size <= 6; size++)
+			assert_int_equal(rdt_verify_cases(a, size, shake, NULL), 0);
+}
+
+/* A put that does not wait for READY goes wrong in some order: the shaking does shake. */
+static void shaking_finds_a_race_too(void **state)
+{
+	struct rdt_verify_case c = { .algorithm = rdt_algorithm_find(RDT_COLL_BROADCAST, "tree"),
+				     .size = 4,
+				     .count = 3,
+				     .next_count = 3,
+				     .elem_size = 4,
+				     .remote_output = true };
+	/* The root's WAIT and PUT, in the wrong order. */
+	struct fault f = { .c = &c, .change = SWAPPED, .rank = 0, .step = 0, .excused = true };
+
+	(void)state;
+	emit_all(&f);
+	assert_false(right_in_any_order(&c, 200));
+	free_all(&c);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(faults_in_oneshot_are_found),
+		cmocka_unit_test(faults_in_the_ring_are_found),
+		cmocka_unit_test(faults_in_the_tree_are_found),
+		cmocka_unit_test(faults_in_the_barrier_are_found),
+		cmocka_unit_test(a_copy_of_scratch_less_is_found),
+		cmocka_unit_test(ranks_that_disagree_about_scratch_are_found),
+		cmocka_unit_test(algorithms_come_out_right_in_any_order),
+		cmocka_unit_test(shaking_finds_a_race_too),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
