@@ -73,7 +73,7 @@ struct rdt_verbs_choice {
 struct rdt_verbs_peer {
 	uint32_t generation, rank;
 	uint8_t link_layer; /* IBV_LINK_LAYER_... */
-	uint64_t nonce_hash, host_hash;
+	uint64_t nonce_hash;
 	char device[32];
 	int n;
 	struct rdt_verbs_addr addr[RDT_VERBS_ADDRESSES];

@@ -19,7 +19,7 @@ struct blob_head {
 	uint32_t magic, generation, rank;
 	uint8_t link_layer, n;
 	uint16_t zero;
-	uint64_t nonce_hash, host_hash;
+	uint64_t nonce_hash;
 	char device[32];
 };
 
@@ -58,7 +58,6 @@ size_t rdt_verbs_address_pack(const struct rdt_verbs_peer *peer, void *blob)
 		.link_layer = peer->link_layer,
 		.n = (uint8_t)peer->n,
 		.nonce_hash = htole64(peer->nonce_hash),
-		.host_hash = htole64(peer->host_hash),
 	};
 	char *out = blob;
 
@@ -94,7 +93,6 @@ bool rdt_verbs_address_unpack(const void *blob, size_t length, struct rdt_verbs_
 		.rank = le32toh(head.rank),
 		.link_layer = head.link_layer,
 		.nonce_hash = le64toh(head.nonce_hash),
-		.host_hash = le64toh(head.host_hash),
 		.n = head.n,
 	};
 	memcpy(peer->device, head.device, sizeof(peer->device));
@@ -218,14 +216,11 @@ const char *rdt_verbs_addr_text(const struct rdt_verbs_addr *addr, char *text)
 
 static void describe_self(const struct rdt_verbs *t, struct rdt_verbs_peer *self)
 {
-	const char *host = t->config.host_id ? t->config.host_id : "";
-
 	*self = (struct rdt_verbs_peer){
 		.generation = t->config.generation,
 		.rank = (uint32_t)t->config.rank,
 		.link_layer = t->choice.port_attr.link_layer,
 		.nonce_hash = rdt_verbs_hash(t->config.nonce, sizeof(t->config.nonce)),
-		.host_hash = rdt_verbs_hash(host, strlen(host)),
 		.n = t->choice.n,
 	};
 	snprintf(self->device, sizeof(self->device), "%.31s", t->choice.device);
@@ -269,9 +264,8 @@ bool rdt_verbs_reachable(struct rdt_transport *transport, const void *blob, size
 		snprintf(why, size, "only IPv4 on one side, only IPv6 on the other");
 		return false;
 	}
-	snprintf(why, size, "verbs %s %s, %s %s%s", self.device,
+	snprintf(why, size, "%s %s, %s %s", self.device,
 		 rdt_verbs_addr_text(&self.addr[pair[0][0]], here), peer.device,
-		 rdt_verbs_addr_text(&peer.addr[pair[0][1]], there),
-		 peer.host_hash == self.host_hash ? ", same host" : "");
+		 rdt_verbs_addr_text(&peer.addr[pair[0][1]], there));
 	return true;
 }
