@@ -52,7 +52,8 @@ static const char doc[] =
 	"time is the mean over the iterations on the slowest rank; algbw is size / time; busbw is "
 	"algbw * 2 (n-1) / n for n ranks, to be held against the speed of a link; #wrong counts "
 	"wrong elements on all ranks, inputs that were changed and bytes written beside a buffer "
-	"included. A percentile is that of the slowest rank of each iteration.\n\n"
+	"included. Percentiles are of each rank's iterations; the largest of all ranks is "
+	"shown.\n\n"
 	"Exit status: 0; 1 when anything was wrong or failed; 2 for wrong usage.";
 
 /* ---- options --------------------------------------------------------------------------------- */

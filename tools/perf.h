@@ -35,7 +35,7 @@ struct perf_settings {
 	bool check, verbose;
 };
 
-/* One size in one place, the same on all ranks. Times are those of the slowest rank. */
+/* One size in one place, the same on all ranks. Each time is the largest of all ranks. */
 struct perf_timing {
 	long iterations;
 	double mean, p50, p99, max; /* seconds */

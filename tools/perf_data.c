@@ -212,6 +212,37 @@ static uint64_t expected_integer(enum rdt_type type, enum rdt_op op, int size, u
 	return x;
 }
 
+/* Pattern element i: this rank's contribution, and the result. The low bytes of an integer are its
+ * first: this library is for little-endian machines alone. */
+static void make_mine(const struct perf_data *d, int rank, int size, size_t i)
+{
+	uint64_t x;
+
+	if (is_float(d->type)) {
+		store_float(d, d->mine, i,
+			    contribution_float(d->op, format_of(d->type), size, (uint64_t)rank, i));
+	} else {
+		x = contribution_integer(d->op, (uint64_t)rank, i);
+		memcpy(d->mine + i * d->element, &x, d->element);
+	}
+}
+
+static void make_expected(const struct perf_data *d, int size, size_t i)
+{
+	double real;
+	uint64_t x;
+
+	if (is_float(d->type)) {
+		real = expected_float(d->type, d->op, size, i);
+		if (d->exact)
+			d->exact[i] = real;
+		store_float(d, d->expected, i, real);
+	} else {
+		x = expected_integer(d->type, d->op, size, i);
+		memcpy(d->expected + i * d->element, &x, d->element);
+	}
+}
+
 struct perf_data *perf_data_new(int rank, int size, enum rdt_type type, enum rdt_op op)
 {
 	struct perf_data *d = calloc(1, sizeof(*d));
@@ -233,23 +264,8 @@ struct perf_data *perf_data_new(int rank, int size, enum rdt_type type, enum rdt
 		return NULL;
 	}
 	for (size_t i = 0; i < PERIOD; i++) {
-		if (is_float(type)) {
-			double x = expected_float(type, op, size, i);
-
-			if (d->exact)
-				d->exact[i] = x;
-			store_float(d, d->expected, i, x);
-			store_float(
-				d, d->mine, i,
-				contribution_float(op, format_of(type), size, (uint64_t)rank, i));
-		} else {
-			/* the low bytes: this library is for little-endian machines alone */
-			uint64_t x = expected_integer(type, op, size, i);
-			uint64_t y = contribution_integer(op, (uint64_t)rank, i);
-
-			memcpy(d->expected + i * d->element, &x, d->element);
-			memcpy(d->mine + i * d->element, &y, d->element);
-		}
+		make_mine(d, rank, size, i);
+		make_expected(d, size, i);
 	}
 	return d;
 }

@@ -31,8 +31,6 @@
 
 static int make_block(struct perf_buffers *b, size_t bytes, void **block, rdt_mem **mem)
 {
-	int status;
-
 	if (b->memory == PERF_ALLOC)
 		return rdt_alloc(b->comm, bytes, block);
 	*block = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
@@ -41,8 +39,7 @@ static int make_block(struct perf_buffers *b, size_t bytes, void **block, rdt_me
 			       "no memory for a buffer of %zu bytes; try a smaller -e", bytes);
 	if (b->memory == PERF_MALLOC)
 		return 0;
-	status = rdt_mem_register(b->comm, *block, bytes, mem);
-	return status;
+	return rdt_mem_register(b->comm, *block, bytes, mem);
 }
 
 int perf_buffers_make(rdt_comm *comm, enum perf_memory memory, uint64_t bytes,
@@ -121,47 +118,56 @@ static int agree(rdt_comm *comm, double *values, size_t n)
 	return rdt_allreduce(comm, values, values, n, RDT_FLOAT64, RDT_MAX);
 }
 
-static int warm_up(const struct trial *t, double *estimate)
-{
-	long more = t->settings->warmup;
-	int64_t start, end;
-	int status;
-
-	/* The first one of all pays for pages and connections, so the estimate is the second's;
-	 * with a number of iterations given nobody needs it. */
-	if (more < 0 || t->settings->iterations < 0) {
-		status = operate(t);
-		start = rdt_now();
-		if (!status)
-			status = operate(t);
-		end = rdt_now();
-		*estimate = (double)(end - start) / 1e9;
-		if (!status)
-			status = agree(t->comm, estimate, 1);
-		if (status)
-			return status;
-		if (more < 0)
-			more = *estimate * WARMUP < WARMUP_SECONDS ? WARMUP - 2 : 0;
-		else
-			more -= 2;
-	}
-	for (; more > 0; more--) {
-		status = operate(t);
-		if (status)
-			return status;
-	}
-	return 0;
-}
-
-static long iterations_for(double estimate)
+static long iterations_for(double seconds)
 {
 	double n = TYPICAL;
 
-	if (estimate * TYPICAL > DEAR_SECONDS)
-		n = DEAR_SECONDS / estimate;
-	else if (estimate * TYPICAL < CHEAP_SECONDS)
-		n = estimate > 0 ? CHEAP_SECONDS / estimate : MOST;
+	if (seconds * TYPICAL > DEAR_SECONDS)
+		n = DEAR_SECONDS / seconds;
+	else if (seconds * TYPICAL < CHEAP_SECONDS)
+		n = seconds > 0 ? CHEAP_SECONDS / seconds : MOST;
 	return n < FEWEST ? FEWEST : n > MOST ? MOST : (long)n;
+}
+
+static int repeat(const struct trial *t, long times)
+{
+	int status = 0;
+
+	for (long i = 0; i < times && !status; i++)
+		status = operate(t);
+	return status;
+}
+
+/* What one operation takes when pages and connections are there: the time of the second. */
+static int estimate(const struct trial *t, double *seconds)
+{
+	int status = operate(t);
+	int64_t start = rdt_now();
+
+	if (!status)
+		status = operate(t);
+	*seconds = (double)(rdt_now() - start) / 1e9;
+	return status ? status : agree(t->comm, seconds, 1);
+}
+
+/* Warms up, and says how many iterations to time. Given numbers are kept to exactly. */
+static int warm_up(const struct trial *t, long *iterations)
+{
+	long warmup = t->settings->warmup;
+	double seconds;
+	int status;
+
+	*iterations = t->settings->iterations;
+	if (warmup >= 0 && *iterations >= 0)
+		return repeat(t, warmup);
+	status = estimate(t, &seconds);
+	if (status)
+		return status;
+	if (*iterations < 0)
+		*iterations = iterations_for(seconds);
+	if (warmup < 0)
+		warmup = seconds * WARMUP < WARMUP_SECONDS ? WARMUP : 2;
+	return repeat(t, warmup - 2);
 }
 
 static int by_size(const void *a, const void *b)
@@ -181,8 +187,8 @@ static double percentile(const double *sorted, long n, double part)
 
 static int take_times(const struct trial *t, long n, struct perf_timing *timing)
 {
-	/* one for each iteration, then the mean */
-	double *seconds = malloc(((size_t)n + 1) * sizeof(*seconds));
+	double *seconds = malloc((size_t)n * sizeof(*seconds));
+	double slowest[4]; /* of all ranks: mean, p50, p99, max */
 	int64_t start, last;
 	int status;
 
@@ -198,17 +204,19 @@ static int take_times(const struct trial *t, long n, struct perf_timing *timing)
 		seconds[i] = (double)(now - last) / 1e9;
 		last = now;
 	}
-	seconds[n] = (double)(last - start) / 1e9 / (double)n;
-	if (!status)
-		status = agree(t->comm, seconds, (size_t)n + 1);
 	if (status)
 		goto out;
 	qsort(seconds, (size_t)n, sizeof(*seconds), by_size);
+	slowest[0] = (double)(last - start) / 1e9 / (double)n;
+	slowest[1] = percentile(seconds, n, 0.50);
+	slowest[2] = percentile(seconds, n, 0.99);
+	slowest[3] = seconds[n - 1];
+	status = agree(t->comm, slowest, 4);
 	timing->iterations = n;
-	timing->mean = seconds[n];
-	timing->p50 = percentile(seconds, n, 0.50);
-	timing->p99 = percentile(seconds, n, 0.99);
-	timing->max = seconds[n - 1];
+	timing->mean = slowest[0];
+	timing->p50 = slowest[1];
+	timing->p99 = slowest[2];
+	timing->max = slowest[3];
 out:
 	free(seconds);
 	return status;
@@ -262,8 +270,8 @@ static int check(const struct trial *t, int64_t *wrong)
 
 static int run_trial(struct trial *t, struct perf_timing *timing)
 {
-	double estimate = 0, ranks = rdt_comm_size(t->comm);
-	long n = t->settings->iterations;
+	double ranks = rdt_comm_size(t->comm);
+	long n = 0;
 	int status;
 
 	perf_data_fill(t->data, t->in, t->count, 0);
@@ -273,9 +281,9 @@ static int run_trial(struct trial *t, struct perf_timing *timing)
 		if (status)
 			return status;
 	}
-	status = warm_up(t, &estimate);
+	status = warm_up(t, &n);
 	if (!status)
-		status = take_times(t, n < 0 ? iterations_for(estimate) : n, timing);
+		status = take_times(t, n, timing);
 	timing->wrong = -1;
 	if (!status && t->settings->check)
 		status = check(t, &timing->wrong);
