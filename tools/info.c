@@ -217,7 +217,6 @@ int rdt_cmd_info(int argc, char **argv)
 	static const struct argp argp = { options, parse, NULL, doc, NULL, NULL, NULL };
 	struct settings settings = { 0 };
 
-	argp_err_exit_status = 2;
 	argp_parse(&argp, argc, argv, 0, NULL, &settings);
 	return show(&settings);
 }

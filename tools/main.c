@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The program `rdtrain`: finds the command and calls it. */
+#include <argp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -44,6 +45,7 @@ int main(int argc, char **argv)
 	}
 	for (size_t i = 0; i < COMMANDS; i++)
 		if (strcmp(name, commands[i].name) == 0) {
+			argp_err_exit_status = 2; /* wrong usage, for all commands */
 			/* argp takes the command's name for help from argv[0]. */
 			argv[1] = (char *)commands[i].title;
 			return commands[i].run(argc - 1, argv + 1);

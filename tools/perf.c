@@ -300,7 +300,6 @@ int rdt_cmd_perf(int argc, char **argv)
 	rdt_comm *comm;
 	int status;
 
-	argp_err_exit_status = 2;
 	argp_parse(&argp, argc, argv, 0, NULL, &settings);
 	status = rdt_comm_create(NULL, &comm);
 	if (status) {

@@ -134,6 +134,5 @@ void run_parse(int argc, char **argv, struct run_settings *settings)
 
 	*settings =
 		(struct run_settings){ .workers = 1, .nodes = 1, .prefix = true, .job = "default" };
-	argp_err_exit_status = RUN_EXIT_USAGE;
 	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, settings);
 }
