@@ -16,7 +16,6 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-#define RUN_EXIT_USAGE 2
 #define RUN_EXIT_TIMEOUT 124
 #define RUN_EXIT_CANNOT_EXECUTE 126
 #define RUN_EXIT_NOT_FOUND 127
