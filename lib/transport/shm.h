@@ -161,6 +161,6 @@ bool rdt_shm_alive(const struct rdt_ep *);
 /* Notes the peer's end, as a failure unless it had left; and the sentence for a call that needed
  * it, which is returned as RDT_ERR_PEER_LOST. */
 void rdt_shm_lost(struct rdt_ep *);
-int rdt_shm_lost_err(struct rdt_ep *);
+int rdt_shm_lost_err(const struct rdt_ep *);
 
 #endif

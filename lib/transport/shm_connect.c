@@ -28,8 +28,7 @@ int rdt_shm_open_fd(const struct rdt_ep *ep, int fd, int flags, const char *what
 	if (!rdt_shm_alive(ep)) {
 		if (*out >= 0)
 			close(*out);
-		return rdt_err(RDT_ERR_PEER_LOST, "rank %d (pid %d on this host) has died",
-			       ep->head.peer, (int)ep->pid);
+		return rdt_shm_lost_err(ep);
 	}
 	if (*out >= 0)
 		return 0;

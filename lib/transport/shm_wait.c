@@ -49,8 +49,8 @@ bool rdt_shm_alive(const struct rdt_ep *ep)
 
 static bool has_left(const struct rdt_ep *ep)
 {
-	/* acquire: pairs with leave() */
-	return atomic_load_explicit(&ep->segment->left, memory_order_acquire);
+	/* acquire: pairs with leave(). Without a segment it was not connected to in time. */
+	return ep->segment && atomic_load_explicit(&ep->segment->left, memory_order_acquire);
 }
 
 void rdt_shm_lost(struct rdt_ep *ep)
@@ -74,7 +74,7 @@ static void describe_loss(const struct rdt_ep *ep, char *text, size_t size)
 		 ep->head.peer, (int)ep->pid);
 }
 
-int rdt_shm_lost_err(struct rdt_ep *ep)
+int rdt_shm_lost_err(const struct rdt_ep *ep)
 {
 	char text[256];
 

@@ -444,6 +444,7 @@ static int import_from_the_dead(struct world *w)
 	TRY(await_end(w->eps[1]));
 	CHECK(ops->mem_import(w->eps[1], blob, (size_t)n, &remote) == RDT_ERR_PEER_LOST);
 	CHECK(strstr(rdt_last_error(), "rank 1 (pid") && !remote);
+	CHECK(strstr(rdt_last_error(), "has died"));
 	return 0;
 }
 
