@@ -28,13 +28,15 @@ enum change {
 	NOT_FINAL,
 	WAIT_MORE,
 	WAIT_LESS,
+	FINAL_SET,
 	CHANGES
 };
 
 static const char *const change_names[] = { "removed",	     "doubled",	    "swapped",
 					    "other peer",    "dst later",   "dst earlier",
 					    "src later",     "src earlier", "shorter",
-					    "without FINAL", "wait more",   "wait less" };
+					    "without FINAL", "wait more",   "wait less",
+					    "FINAL set" };
 
 struct fault {
 	const struct rdt_verify_case *c;
@@ -158,6 +160,11 @@ static bool plant(struct fault *f, int rank, struct rdt_schedule *s)
 		return true;
 	case WAIT_MORE: step->count++; return step->kind == RDT_WAIT;
 	case WAIT_LESS: step->count--; return step->kind == RDT_WAIT;
+	case FINAL_SET:
+		if (step->kind != RDT_REDUCE || (step->flags & RDT_STEP_FINAL))
+			return false;
+		step->flags |= RDT_STEP_FINAL;
+		return true;
 	case CHANGES: break;
 	}
 	return false;
@@ -299,7 +306,7 @@ static void plant_in(enum rdt_collective collective, const char *name, struct ta
 
 	*tally = (struct tally){ 0 };
 	assert_non_null(a);
-	for (int size = 1; size <= 4; size++)
+	for (int size = 1; size <= 5; size++)
 		assert_int_equal(rdt_verify_cases(a, size, plant_everywhere, tally), 0);
 	for (int change = 0; change < CHANGES; change++)
 		print_message("%s, %s: %ld planted, %ld found\n", name, change_names[change],
