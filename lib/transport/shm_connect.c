@@ -114,9 +114,7 @@ int rdt_shm_connect(struct rdt_transport *transport, int peer, const void *blob,
 	ep->pidfd = (int)syscall(SYS_pidfd_open, ep->pid, 0);
 	if (ep->pidfd < 0) {
 		if (errno == ESRCH)
-			status =
-				rdt_err(RDT_ERR_PEER_LOST, "rank %d (pid %d on this host) has died",
-					peer, (int)ep->pid);
+			status = rdt_shm_lost_err(ep);
 		else
 			status = rdt_err_errno(RDT_ERR_UNREACHABLE,
 					       "shm: rank %d (pid %d) cannot be watched by a pidfd "

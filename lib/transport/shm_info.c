@@ -86,7 +86,10 @@ static void tell_of_ordinary_memory(rdt_info_fn line, void *arg)
 	if (scope >= 0)
 		snprintf(yama, sizeof(yama), "kernel.yama.ptrace_scope %d", scope);
 	if (refused)
-		say(line, arg, "memory that is not from rdt_alloc: through scratch: %s (%s)",
+		say(line, arg,
+		    "memory that is not from rdt_alloc: through scratch, since process_vm_writev "
+		    "is "
+		    "out: %s (%s)",
 		    refused, yama);
 	else
 		say(line, arg, "memory that is not from rdt_alloc: by process_vm_writev (%s%s)",
