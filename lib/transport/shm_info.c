@@ -87,9 +87,8 @@ static void tell_of_ordinary_memory(rdt_info_fn line, void *arg)
 		snprintf(yama, sizeof(yama), "kernel.yama.ptrace_scope %d", scope);
 	if (refused)
 		say(line, arg,
-		    "memory that is not from rdt_alloc: through scratch, since process_vm_writev "
-		    "is "
-		    "out: %s (%s)",
+		    "memory that is not from rdt_alloc: through scratch, no process_vm_writev: "
+		    "%s (%s)",
 		    refused, yama);
 	else
 		say(line, arg, "memory that is not from rdt_alloc: by process_vm_writev (%s%s)",
