@@ -179,11 +179,25 @@ static int refuse_bad_addresses(struct world *w)
 	bad.segment_fd = 1000000;
 	CHECK(ops->connect(w->transport, w->rank, &bad, length, &ep) == RDT_ERR_PEER_LOST);
 	CHECK(strstr(rdt_last_error(), "has left"));
-	/* a pid that has another process now: not ours, and begun at another time */
+	/* a child that has inherited the descriptors, segment and all, is not the rank ... */
+	pid = fork();
+	if (pid == 0) {
+		alarm((unsigned)STEP_S); /* should the test fail before it kills */
+		pause();
+		_exit(0);
+	}
+	CHECK(pid > 0);
 	bad = good;
-	bad.pid = getppid();
+	bad.pid = pid;
+	bad.start_time = rdt_shm_start_time(pid);
+	CHECK(bad.start_time > 0);
+	CHECK(ops->connect(w->transport, w->rank, &bad, length, &ep) == RDT_ERR_UNREACHABLE);
+	CHECK(strstr(rdt_last_error(), "is not rank"));
+	/* ... and if it began at another time, then the pid has passed from the rank to it */
 	bad.start_time++;
 	CHECK(ops->connect(w->transport, w->rank, &bad, length, &ep) == RDT_ERR_PEER_LOST);
+	CHECK(strstr(rdt_last_error(), "another process has its pid now"));
+	CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid);
 	pid = fork();
 	if (pid == 0)
 		_exit(0);
@@ -403,8 +417,14 @@ static int put_into_the_dead(struct world *w)
 	CHECK(ops->failure(w->transport, &failure) == lost);
 	if (lost)
 		CHECK(failure.peer == 1 && strstr(failure.text, "rank 1"));
-	/* again the sentence, but no second failure */
+	/* Again the sentence, but no second failure; and a process that has got the pid since, as
+	 * which this one stands in, is not written into. */
+	memset(m.base, 0, m.length);
+	remote->address = (uintptr_t)m.base;
+	w->eps[1]->pid = getpid();
+	put.src = "x";
 	CHECK(ops->put(w->eps[1], &put) == RDT_ERR_PEER_LOST);
+	CHECK(m.base[0] == 0);
 	CHECK(!ops->failure(w->transport, &failure));
 	world_withdraw(&m);
 	return 0;
