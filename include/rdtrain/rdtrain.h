@@ -223,7 +223,8 @@ int rdt_plan_start(rdt_plan *plan);
 int rdt_plan_test(rdt_plan *plan, int *done);
 /* Waits until the plan is over; returns how it ended. 0 at once when it is not running. */
 int rdt_plan_wait(rdt_plan *plan);
-/* Collective. Waits for the plan first, should it be running. NULL is allowed. */
+/* Collective. Waits for the plan first, should it be running, and for the other ranks if it never
+ * ran. NULL is allowed. */
 void rdt_plan_destroy(rdt_plan *plan);
 
 #pragma GCC visibility pop

@@ -67,6 +67,17 @@ static int collect_links(const struct rdt_schedule *s, int *link_of, int n_links
 	return n_links;
 }
 
+static void mark_written(struct rdt_program *p, const struct rdt_schedule *s, const int *link_of)
+{
+	for (int l = 0; l < s->n_lanes; l++)
+		for (size_t i = 0; i < s->lanes[l].n_steps; i++) {
+			const struct rdt_step *step = &s->lanes[l].steps[i];
+
+			if (step->kind == RDT_PUT && rdt_step_dst(s, step)->length)
+				p->links[link_of[step->peer]].written = true;
+		}
+}
+
 static int make_links(rdt_plan *plan, const struct rdt_schedule *full,
 		      const struct rdt_schedule *tail, int *link_of)
 {
@@ -85,6 +96,8 @@ static int make_links(rdt_plan *plan, const struct rdt_schedule *full,
 	for (int r = 0; r < plan->comm->size; r++)
 		if (link_of[r] >= 0)
 			p->links[link_of[r]].peer = r;
+	mark_written(p, full, link_of);
+	mark_written(p, tail, link_of);
 	return 0;
 }
 
@@ -409,12 +422,13 @@ int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, bool remote_output, int
 	status = comm->boot_ops->put(comm->boot, key, blob, length);
 	if (status)
 		return status;
+	/* Every peer's blob is waited for, also where nothing is written: a notification sent
+	 * before the peer has looked at its counters would be lost. */
 	for (int l = 0; l < p->n_links; l++) {
 		length = sizeof(blob);
 		status = rdt_peers_get(comm, p->links[l].peer, key, blob, &length, deadline);
-		if (status)
-			return status;
-		status = import_all(&p->links[l], blob, length);
+		if (status == 0 && p->links[l].written)
+			status = import_all(&p->links[l], blob, length);
 		if (status)
 			return status;
 	}

@@ -65,6 +65,7 @@ struct rdt_plan {
 	rdt_comm *comm;
 	struct rdt_call call;
 	bool bound; /* the user's: over its own buffers. Else: made for plain calls, any buffers */
+	bool started; /* at least once */
 	int slot;
 	struct rdt_program program;
 	struct rdt_mem *scratch;

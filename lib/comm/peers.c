@@ -71,11 +71,17 @@ int rdt_peers_get(rdt_comm *comm, int rank, const char *key, void *value, size_t
 /* ---- opening
  * ---------------------------------------------------------------------------------------- */
 
-/* What makes two ranks share a host, as shm needs it: kernel, pid namespace, user. */
+static unsigned long namespace_id(const char *path)
+{
+	struct stat ns;
+
+	return stat(path, &ns) < 0 ? 0 : (unsigned long)ns.st_ino;
+}
+
+/* What makes two ranks share a host, as shm needs it: kernel, pid and user namespace, user. */
 static void host_name(const rdt_comm *comm, char *text, size_t size)
 {
 	char boot_id[64] = "";
-	struct stat ns = { 0 };
 	int fd;
 
 	if (comm->config.host_id) {
@@ -90,10 +96,8 @@ static void host_name(const rdt_comm *comm, char *text, size_t size)
 			close(fd);
 		}
 	}
-	if (stat("/proc/self/ns/pid", &ns) < 0)
-		ns.st_ino = 0;
-	snprintf(text, size, "host %s, pid namespace %lu, user %u", boot_id,
-		 (unsigned long)ns.st_ino, geteuid());
+	snprintf(text, size, "host %s, pid namespace %lu, user namespace %lu, user %u", boot_id,
+		 namespace_id("/proc/self/ns/pid"), namespace_id("/proc/self/ns/user"), geteuid());
 }
 
 static int open_one(rdt_comm *comm, const struct rdt_transport_ops *ops)

@@ -309,10 +309,26 @@ int rdt_plan_wait(rdt_plan *plan)
 				  rdt_deadline(plan->comm->config.timeout_s), NULL);
 }
 
+/* A failure is the communicator's from then on; there is nobody to return it to here. */
+static void await_others(rdt_plan *plan)
+{
+	char words[128], signature[RDT_SIGNATURE_MAX];
+	struct rdt_fence fence;
+
+	rdt_call_describe(&plan->call, words, sizeof(words));
+	snprintf(signature, sizeof(signature), "%s (plan, destroyed)", words);
+	rdt_peers_fence(plan->comm, signature, 0, &fence,
+			rdt_deadline(plan->comm->config.timeout_s));
+}
+
 void rdt_plan_destroy(rdt_plan *plan)
 {
 	if (!plan)
 		return;
 	rdt_plan_wait(plan);
+	/* When an operation has ended here, every peer has started it and so has read what it needs
+	 * of this rank's memory. A plan that never ran proves nothing of the kind. */
+	if (!plan->started && plan->program.n_links && !plan->comm->failed)
+		await_others(plan);
 	rdt_plan_free(plan);
 }

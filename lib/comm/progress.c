@@ -118,6 +118,7 @@ void rdt_plan_activate(rdt_plan *plan)
 	rdt_comm *comm = plan->comm;
 
 	rdt_engine_start(&plan->program);
+	plan->started = true;
 	plan->deadline = rdt_now() + (int64_t)(comm->config.timeout_s * 1e9);
 	plan->prev_active = NULL;
 	plan->next_active = comm->active;

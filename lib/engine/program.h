@@ -53,6 +53,7 @@ struct rdt_link {
 	int transport; /* index into rdt_program.local[].region */
 	struct rdt_ep *ep;
 	const struct rdt_transport_ops *ops;
+	bool written;				     /* some step puts data there */
 	struct rdt_remote *remote[RDT_BUFFER_COUNT]; /* NULL where no step writes */
 	/* running state */
 	uint64_t puts_left; /* PUTs still to come in this operation */

@@ -49,28 +49,25 @@ int rdt_wait_glance(const struct rdt_wait_hooks *hooks, void *arg)
 static int sleep_once(const struct rdt_wait_hooks *hooks, void *arg, void *what, int64_t deadline)
 {
 	struct pollfd *fds;
-	int n, status;
+	int n, status, slept;
 
 	status = hooks->arm(arg);
 	if (status)
 		return status < 0 ? status : 0;
+	fds = hooks->fds(arg, &n);
 	/* A notification may have come before the transports were armed: look again, then sleep. */
 	status = hooks->progress(arg);
-	if (status)
-		return status < 0 ? status : 0;
-	if (hooks->done(arg, what))
-		return 0;
-	fds = hooks->fds(arg, &n);
-	status = poll(fds, (nfds_t)n, rdt_left_ms(deadline));
-	if (status < 0 && errno != EINTR)
+	if (status < 0)
+		return status;
+	slept = status == 0 && !hooks->done(arg, what) ? poll(fds, (nfds_t)n, rdt_left_ms(deadline))
+						       : 0;
+	if (slept < 0 && errno != EINTR)
 		return rdt_err_errno(RDT_ERR_SYSTEM,
 				     "poll of %d descriptors failed while waiting for peers", n);
-	if (status <= 0) {
-		/* Time is up or a signal came: the transports still learn that the sleep is over.
-		 */
-		for (int i = 0; i < n; i++)
-			fds[i].revents = 0;
-	}
+	/* Nothing to read, time is up, or a signal came: the transports still learn that it is
+	 * over. */
+	for (int i = 0; slept <= 0 && i < n; i++)
+		fds[i].revents = 0;
 	return hooks->woken(arg, fds, n);
 }
 

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -194,6 +195,37 @@ static void an_operation_goes_on_while_a_plan_is_made(void **state)
 	unsetenv("RDTRAIN_TIMEOUT");
 }
 
+/* Plans that are made and thrown away, by some ranks sooner than by others. */
+static int unused_plans(int rank, int n, void *arg)
+{
+	rdt_comm *comm;
+	void *v;
+
+	(void)n;
+	(void)arg;
+	RANK_CHECK(rdt_comm_create(NULL, &comm) == 0);
+	for (int round = 0; round < 50; round++) {
+		rdt_plan *plan;
+
+		RANK_CHECK(rdt_alloc(comm, 100000, &v) == 0);
+		RANK_CHECK(rdt_allreduce_plan(comm, v, v, 25000, RDT_FLOAT32, RDT_SUM, &plan) == 0);
+		if (rank == round % 3)
+			usleep(1000);
+		rdt_plan_destroy(plan);
+		RANK_CHECK(rdt_free(comm, v) == 0);
+	}
+	RANK_CHECK(rdt_barrier(comm) == 0);
+	rdt_comm_destroy(comm);
+	return 0;
+}
+
+static void plans_may_be_destroyed_without_ever_running(void **state)
+{
+	(void)state;
+	assert_true(ranks_run(3, 60, unused_plans, NULL));
+	assert_true(ranks_run(4, 60, unused_plans, NULL));
+}
+
 /* More shapes than are remembered, again and again. */
 static int many_shapes(int rank, int n, void *arg)
 {
@@ -297,6 +329,7 @@ int main(void)
 		cmocka_unit_test(nobody_leaves_a_barrier_before_everybody_came),
 		cmocka_unit_test(operations_in_flight_complete_in_any_order),
 		cmocka_unit_test(an_operation_goes_on_while_a_plan_is_made),
+		cmocka_unit_test(plans_may_be_destroyed_without_ever_running),
 		cmocka_unit_test(more_shapes_than_are_remembered_work),
 		cmocka_unit_test(bad_arguments_are_told_and_do_no_harm),
 		cmocka_unit_test(ranks_that_call_differently_are_told_what_each_said),
