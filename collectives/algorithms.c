@@ -1,24 +1,27 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The table of algorithms and the default choice; see algorithms.h. */
+/* The table of algorithms; see algorithms.h. */
 #include "algorithms.h"
 
 #include <string.h>
 
-/* Above any of them, one-shot's n-fold traffic costs more than the ring's latency. */
-#define ONESHOT_BYTES 16384
-#define ONESHOT_TOTAL 65536
-#define ONESHOT_RANKS 64
+#define SYMMETRIC RDT_ALG_SYMMETRIC
+#define RANK_ORDER RDT_ALG_RANK_ORDER
+#define RAGGED RDT_ALG_RAGGED
 
 const struct rdt_algorithm rdt_algorithms[] = {
 	{ "oneshot", RDT_COLL_ALLREDUCE, rdt_emit_oneshot,
-	  "every rank puts its vector to every other", ONESHOT_RANKS, ONESHOT_TOTAL,
+	  "every rank puts its vector to every other", SYMMETRIC | RANK_ORDER, NULL,
 	  rdt_cost_oneshot },
 	{ "ring", RDT_COLL_ALLREDUCE, rdt_emit_ring,
-	  "reduce-scatter and allgather between neighbours", 0, 0, rdt_cost_ring },
-	{ "tree", RDT_COLL_BROADCAST, rdt_emit_tree_broadcast, "binomial tree", 0, 0,
+	  "reduce-scatter and allgather between neighbours", SYMMETRIC, NULL, rdt_cost_ring },
+	{ "tree", RDT_COLL_BROADCAST, rdt_emit_tree_broadcast, "binomial tree", 0, NULL,
 	  rdt_cost_tree_broadcast },
-	{ "dissemination", RDT_COLL_BARRIER, rdt_emit_barrier,
-	  "notifications at doubling distances", 0, 0, rdt_cost_barrier },
+	{ "dissemination", RDT_COLL_BARRIER, rdt_emit_barrier2,
+	  "notifications at doubling distances", SYMMETRIC, NULL, rdt_cost_barrier2 },
+	{ "dissemination4", RDT_COLL_BARRIER, rdt_emit_barrier4,
+	  "notifications at distances times 4, 3 a round", SYMMETRIC, NULL, rdt_cost_barrier4 },
+	{ "dissemination8", RDT_COLL_BARRIER, rdt_emit_barrier8,
+	  "notifications at distances times 8, 7 a round", SYMMETRIC, NULL, rdt_cost_barrier8 },
 	{ .name = NULL },
 };
 
@@ -30,21 +33,20 @@ const struct rdt_algorithm *rdt_algorithm_find(enum rdt_collective collective, c
 	return NULL;
 }
 
-static const char *allreduce(int size, uint64_t bytes)
+/* Are the blocks of this layout of one length? The collectives without blocks have none. */
+static bool even(int size, const struct rdt_layout *layout)
 {
-	bool small = bytes <= ONESHOT_BYTES && bytes * (uint64_t)size <= ONESHOT_TOTAL;
-
-	return size == 1 || (small && size <= ONESHOT_RANKS) ? "oneshot" : "ring";
+	for (int i = 1; i < size && layout->length; i++)
+		if (layout->length[i] != layout->length[0])
+			return false;
+	return true;
 }
 
-const struct rdt_algorithm *rdt_algorithm_select(enum rdt_collective collective, int size,
-						 uint64_t bytes)
+bool rdt_algorithm_applies(const struct rdt_algorithm *algorithm, int size,
+			   const struct rdt_shape *shape)
 {
-	switch (collective) {
-	case RDT_COLL_ALLREDUCE: return rdt_algorithm_find(collective, allreduce(size, bytes));
-	case RDT_COLL_BROADCAST: return rdt_algorithm_find(collective, "tree");
-	case RDT_COLL_BARRIER: return rdt_algorithm_find(collective, "dissemination");
-	case RDT_COLL_COUNT: break;
-	}
-	return NULL;
+	if (!(algorithm->flags & RAGGED) &&
+	    !(even(size, &shape->in) && even(size, &shape->out)))
+		return false;
+	return !algorithm->applies || algorithm->applies(size, shape);
 }

@@ -23,15 +23,26 @@ struct rdt_cost {
 };
 typedef struct rdt_cost (*rdt_cost_fn)(int size, const struct rdt_shape *shape);
 
+/* Whether the algorithm can be used; looks at what is equal on all ranks only. */
+typedef bool (*rdt_applies_fn)(int size, const struct rdt_shape *shape);
+
+enum {
+	/* When all blocks are equal, rank r does what rank 0 does, with r added to every peer. */
+	RDT_ALG_SYMMETRIC = 1u,
+	/* Sums are formed in the order of ranks, so their bits do not depend on the algorithm. */
+	RDT_ALG_RANK_ORDER = 2u,
+	/* INPUT and OUTPUT may be laid out in blocks of different lengths. */
+	RDT_ALG_RAGGED = 4u,
+};
+
 struct rdt_algorithm {
 	const char *name;
 	enum rdt_collective collective;
 	rdt_emit_fn emit;
 	const char *summary; /* one line, for listings */
-	/* The largest group and window for which it is sane to choose it; 0: no limit. */
-	int max_size;
-	uint64_t max_bytes;
-	rdt_cost_fn cost; /* NULL: no promise */
+	unsigned flags;
+	rdt_applies_fn applies; /* NULL: always */
+	rdt_cost_fn cost;	/* NULL: no promise */
 };
 
 /* NULL-name-terminated. */
@@ -40,23 +51,111 @@ extern const struct rdt_algorithm rdt_algorithms[];
 /* By name, for one collective; NULL when there is none. */
 const struct rdt_algorithm *rdt_algorithm_find(enum rdt_collective collective, const char *name);
 
-/*
- * The default choice for an operation of `bytes` on a group of `size`. It looks at nothing but its
- * arguments, so that every rank chooses alike.
- */
-const struct rdt_algorithm *rdt_algorithm_select(enum rdt_collective collective, int size,
-						 uint64_t bytes);
+/* Whether `algorithm` can run this shape: by its flags and by applies(). */
+bool rdt_algorithm_applies(const struct rdt_algorithm *algorithm, int size,
+			   const struct rdt_shape *shape);
 
-/* The emitters, one file each. */
+/* oneshot.c */
 int rdt_emit_oneshot(const struct rdt_group *, const struct rdt_shape *, struct rdt_schedule *);
+struct rdt_cost rdt_cost_oneshot(int size, const struct rdt_shape *);
+
+/* exchange.c: everybody with everybody, block by block */
+int rdt_emit_exchange_allreduce(const struct rdt_group *, const struct rdt_shape *,
+				struct rdt_schedule *);
+int rdt_emit_exchange_reduce_scatter(const struct rdt_group *, const struct rdt_shape *,
+				     struct rdt_schedule *);
+int rdt_emit_exchange_allgather(const struct rdt_group *, const struct rdt_shape *,
+				struct rdt_schedule *);
+struct rdt_cost rdt_cost_exchange_allreduce(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_exchange_reduce_scatter(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_exchange_allgather(int size, const struct rdt_shape *);
+
+/* radix.c */
+int rdt_emit_radix2(const struct rdt_group *, const struct rdt_shape *, struct rdt_schedule *);
+int rdt_emit_radix4(const struct rdt_group *, const struct rdt_shape *, struct rdt_schedule *);
+int rdt_emit_radix8(const struct rdt_group *, const struct rdt_shape *, struct rdt_schedule *);
+struct rdt_cost rdt_cost_radix2(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_radix4(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_radix8(int size, const struct rdt_shape *);
+
+/* circulant.c */
+int rdt_emit_circulant_allreduce(const struct rdt_group *, const struct rdt_shape *,
+				 struct rdt_schedule *);
+int rdt_emit_circulant_reduce_scatter(const struct rdt_group *, const struct rdt_shape *,
+				      struct rdt_schedule *);
+int rdt_emit_circulant_allgather(const struct rdt_group *, const struct rdt_shape *,
+				 struct rdt_schedule *);
+struct rdt_cost rdt_cost_circulant_allreduce(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_circulant_reduce_scatter(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_circulant_allgather(int size, const struct rdt_shape *);
+
+/* ring.c */
 int rdt_emit_ring(const struct rdt_group *, const struct rdt_shape *, struct rdt_schedule *);
+int rdt_emit_ring_reduce_scatter(const struct rdt_group *, const struct rdt_shape *,
+				 struct rdt_schedule *);
+int rdt_emit_ring_allgather(const struct rdt_group *, const struct rdt_shape *,
+			    struct rdt_schedule *);
+struct rdt_cost rdt_cost_ring(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_ring_reduce_scatter(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_ring_allgather(int size, const struct rdt_shape *);
+
+/* direct.c: ranks of one host, through each other's memory */
+int rdt_emit_direct_allreduce(const struct rdt_group *, const struct rdt_shape *,
+			      struct rdt_schedule *);
+int rdt_emit_direct_reduce_scatter(const struct rdt_group *, const struct rdt_shape *,
+				   struct rdt_schedule *);
+int rdt_emit_direct_allgather(const struct rdt_group *, const struct rdt_shape *,
+			      struct rdt_schedule *);
+bool rdt_applies_direct(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_direct_allreduce(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_direct_reduce_scatter(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_direct_allgather(int size, const struct rdt_shape *);
+
+/* hierarchy.c */
+int rdt_emit_hierarchy_circulant(const struct rdt_group *, const struct rdt_shape *,
+				 struct rdt_schedule *);
+int rdt_emit_hierarchy_ring(const struct rdt_group *, const struct rdt_shape *,
+			    struct rdt_schedule *);
+bool rdt_applies_hierarchy(int size, const struct rdt_shape *);
+
+/* tree.c */
 int rdt_emit_tree_broadcast(const struct rdt_group *, const struct rdt_shape *,
 			    struct rdt_schedule *);
-int rdt_emit_barrier(const struct rdt_group *, const struct rdt_shape *, struct rdt_schedule *);
-
-struct rdt_cost rdt_cost_oneshot(int size, const struct rdt_shape *);
-struct rdt_cost rdt_cost_ring(int size, const struct rdt_shape *);
+int rdt_emit_tree_reduce(const struct rdt_group *, const struct rdt_shape *,
+			 struct rdt_schedule *);
 struct rdt_cost rdt_cost_tree_broadcast(int size, const struct rdt_shape *);
-struct rdt_cost rdt_cost_barrier(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_tree_reduce(int size, const struct rdt_shape *);
+
+/* linear.c: the root with everybody */
+int rdt_emit_linear_broadcast(const struct rdt_group *, const struct rdt_shape *,
+			      struct rdt_schedule *);
+int rdt_emit_linear_reduce(const struct rdt_group *, const struct rdt_shape *,
+			   struct rdt_schedule *);
+int rdt_emit_linear_gather(const struct rdt_group *, const struct rdt_shape *,
+			   struct rdt_schedule *);
+int rdt_emit_linear_scatter(const struct rdt_group *, const struct rdt_shape *,
+			    struct rdt_schedule *);
+struct rdt_cost rdt_cost_linear_broadcast(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_linear_reduce(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_linear_gather(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_linear_scatter(int size, const struct rdt_shape *);
+
+/* alltoall.c */
+int rdt_emit_pairwise(const struct rdt_group *, const struct rdt_shape *, struct rdt_schedule *);
+int rdt_emit_bruck(const struct rdt_group *, const struct rdt_shape *, struct rdt_schedule *);
+struct rdt_cost rdt_cost_pairwise(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_bruck(int size, const struct rdt_shape *);
+
+/* barrier.c */
+int rdt_emit_barrier2(const struct rdt_group *, const struct rdt_shape *, struct rdt_schedule *);
+int rdt_emit_barrier4(const struct rdt_group *, const struct rdt_shape *, struct rdt_schedule *);
+int rdt_emit_barrier8(const struct rdt_group *, const struct rdt_shape *, struct rdt_schedule *);
+struct rdt_cost rdt_cost_barrier2(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_barrier4(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_barrier8(int size, const struct rdt_shape *);
+
+/* transfer.c: from one rank to another */
+int rdt_emit_transfer(const struct rdt_group *, const struct rdt_shape *, struct rdt_schedule *);
+struct rdt_cost rdt_cost_transfer(int size, const struct rdt_shape *);
 
 #endif

@@ -8,7 +8,10 @@
 
 const char *rdt_collective_name(enum rdt_collective collective)
 {
-	static const char *const names[] = { "allreduce", "broadcast", "barrier" };
+	static const char *const names[] = {
+		"allreduce", "reduce_scatter", "allgather", "broadcast", "reduce",
+		"gather",    "scatter",	       "alltoall",  "barrier",	 "send",
+	};
 
 	return (unsigned)collective < RDT_COLL_COUNT ? names[collective] : NULL;
 }

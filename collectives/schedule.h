@@ -43,18 +43,47 @@
 
 #include "group.h"
 
-enum rdt_collective { RDT_COLL_ALLREDUCE, RDT_COLL_BROADCAST, RDT_COLL_BARRIER, RDT_COLL_COUNT };
+enum rdt_collective {
+	RDT_COLL_ALLREDUCE,
+	RDT_COLL_REDUCE_SCATTER,
+	RDT_COLL_ALLGATHER,
+	RDT_COLL_BROADCAST,
+	RDT_COLL_REDUCE,
+	RDT_COLL_GATHER,
+	RDT_COLL_SCATTER,
+	RDT_COLL_ALLTOALL,
+	RDT_COLL_BARRIER,
+	RDT_COLL_SEND, /* one vector, from group rank 0 to group rank 1; the group has no others */
+	RDT_COLL_COUNT
+};
 
 /* "allreduce", ...; NULL outside the enum. */
 const char *rdt_collective_name(enum rdt_collective collective);
 
-/* A broadcast has only OUTPUT: at the root it holds the data from the start. */
+/*
+ * What INPUT and OUTPUT hold: "vector" is one of shape->bytes; "blocks" are laid out by shape->in
+ * or shape->out, one for each rank; "block" is this rank's alone, at offset 0.
+ *
+ *			 INPUT		    OUTPUT
+ *	allreduce	 vector		    vector
+ *	reduce_scatter	 blocks (in)	    block (of in)
+ *	allgather	 block (of out)	    blocks (out)
+ *	broadcast	 -		    vector; the root's holds the data from the start
+ *	reduce		 vector		    vector at the root, else -
+ *	gather		 block (of out)	    blocks (out) at the root, else -
+ *	scatter		 blocks (in) at	    block (of in)
+ *			 the root, else -
+ *	alltoall	 blocks (in)	    blocks (out)
+ *	send		 vector at 0	    vector at 1
+ */
 enum rdt_buffer { RDT_INPUT, RDT_OUTPUT, RDT_SCRATCH, RDT_BUFFER_COUNT };
 
 /*
  * `length` bytes at `offset` of communicator rank `rank`'s buffer. A span of another rank is legal
- * as the destination of a PUT to it and, for the steps that touch memory directly, for a peer whose
- * memory is mapped here.
+ * as the destination of a PUT to it and, for the steps that touch memory directly (REDUCE, COPY),
+ * for a peer whose memory is mapped here: the SCRATCH of the ranks of this host always, their INPUT
+ * and OUTPUT when shape->mapped. Such an access is this rank's own, done when the step is over;
+ * notifications have to order it against the owner's.
  */
 struct rdt_span {
 	enum rdt_buffer buffer;
@@ -92,14 +121,38 @@ struct rdt_schedule {
 	bool failed;		/* the builder ran out of memory; sticky, reported by _finish */
 };
 
-/* What the emitters are told. Equal on all ranks but for group->rank. */
+/*
+ * How a buffer is divided into one block for each rank of the group. In a window each block is cut
+ * at the same place, so that `length` (of the part in this window) may be shorter than the distance
+ * from one offset to the next, or 0. Blocks do not overlap; they need not be in the order of ranks.
+ */
+struct rdt_layout {
+	const uint64_t *offset; /* [group size] bytes from the buffer's beginning */
+	const uint64_t *length; /* [group size] bytes */
+};
+
+/*
+ * What the emitters are told. Equal on all ranks, but for group->rank and, in an all-to-all, `in`
+ * and `out` (block i of rank j's `in` is as long as block j of rank i's `out`).
+ */
 struct rdt_shape {
 	enum rdt_collective collective;
-	uint64_t bytes;	    /* of the vector in this window; a multiple of elem_size; may be 0 */
-	uint32_t elem_size; /* bytes of one element, at least 1 */
-	int root;	    /* group rank; broadcast */
-	bool remote_output; /* every rank's OUTPUT may be the target of a PUT */
+	uint32_t elem_size; /* bytes of one element, at least 1; all lengths are multiples of it */
+	int root;	    /* group rank; broadcast, reduce, gather, scatter */
+	uint64_t bytes;	    /* of the vector in this window; may be 0 */
+	struct rdt_layout in, out; /* of the collectives that have blocks */
+	uint64_t max_block;	   /* no block of any rank is longer; slots for blocks in SCRATCH */
+	bool remote_output;	   /* every rank's OUTPUT may be the target of a PUT */
+	bool in_place; /* all-to-all: INPUT is OUTPUT on this rank, and `in` and `out` are equal */
+	bool mapped;   /* every rank's INPUT and OUTPUT are mapped by the ranks of its host */
+	const int *host; /* [group size] number of each rank's host; NULL: each on one of its own */
 };
+
+/* Whether group rank `a` can load from and store to the memory of `b`, another rank. */
+static inline bool rdt_shares_host(const struct rdt_shape *shape, int a, int b)
+{
+	return shape->host && shape->host[a] == shape->host[b];
+}
 
 /* ---- the builder: emitters call these in order; lanes are numbered from 0 ---------------------
  */
