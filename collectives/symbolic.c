@@ -16,21 +16,42 @@ static const char *const buffer_names[] = { "INPUT", "OUTPUT", "SCRATCH" };
 
 /* ---- cells ------------------------------------------------------------------------------- */
 
-static uint64_t cells_of_a_rank(const struct rdt_verifier *v)
+/* Two buffers of the user, with room for each to lie before or behind the other in place. */
+static uint64_t user_cells(const struct rdt_verifier *v)
 {
-	return 2 * v->elements + (uint64_t)v->epochs * v->scratch_elements;
+	return 3 * v->user_elements;
 }
 
-/* The first cell of a buffer. In place, INPUT is another name of OUTPUT. */
+static uint64_t scratch_cells(const struct rdt_verifier *v, int plan)
+{
+	return (uint64_t)v->epochs[plan] * v->scratch_elements[plan];
+}
+
+static uint64_t cells_of_a_rank(const struct rdt_verifier *v)
+{
+	return user_cells(v) + scratch_cells(v, 0) + scratch_cells(v, 1);
+}
+
+/* The first cell of a buffer. OUTPUT begins in the middle third of the user's cells; in place INPUT
+ * lies over it. */
 static size_t first_cell(const struct rdt_verifier *v, int rank, enum rdt_buffer buffer, int run)
 {
 	uint64_t cell = (uint64_t)rank * cells_of_a_rank(v);
+	int plan = rdt_plan_of(v, run);
+	uint64_t copy = (uint64_t)(run / v->plans % v->epochs[plan]);
+	int64_t distance = rdt_meaning_distance(rdt_shape_of(v, run, rank), rank);
 
-	if (buffer == RDT_OUTPUT || (buffer == RDT_INPUT && v->c->in_place))
-		cell += v->elements;
-	if (buffer == RDT_SCRATCH)
-		cell += 2 * v->elements + (uint64_t)(run % v->epochs) * v->scratch_elements;
-	return (size_t)cell;
+	switch (buffer) {
+	case RDT_INPUT:
+		if (!v->c->in_place)
+			return (size_t)(cell + 2 * v->user_elements);
+		return (size_t)((int64_t)(cell + v->user_elements) +
+				distance / (int64_t)v->c->elem_size);
+	case RDT_OUTPUT: return (size_t)(cell + v->user_elements);
+	default:
+		cell += user_cells(v) + (plan ? scratch_cells(v, 0) : 0);
+		return (size_t)(cell + copy * v->scratch_elements[plan]);
+	}
 }
 
 static size_t span_cell(const struct rdt_verifier *v, const struct rdt_span *span, int run)
@@ -44,7 +65,7 @@ int rdt_symbolic_init(struct rdt_verifier *v)
 	uint64_t cells = (uint64_t)v->c->size * cells_of_a_rank(v);
 
 	v->values = calloc(cells + 1, sizeof(*v->values));
-	v->agreed = calloc(RDT_VERIFY_RUNS * v->elements + 1, sizeof(*v->agreed));
+	v->agreed = calloc(RDT_VERIFY_RUNS * v->user_elements + 1, sizeof(*v->agreed));
 	if (rdt_race_init(&v->race, v->c->size, v->lanes, RDT_VERIFY_RUNS, cells))
 		return -1;
 	return v->values && v->agreed ? 0 : -1;
@@ -269,6 +290,11 @@ int rdt_symbolic_step(struct rdt_verifier *v, const struct rdt_place *at, uint32
 
 /* ---- the caller --------------------------------------------------------------------------- */
 
+static uint64_t own_terms(int rank, uint64_t element)
+{
+	return add_terms(((uint64_t)rank + 1) << 32, element + 1);
+}
+
 /* The caller fills one buffer: with its contributions, or with nothing that matters. */
 static int fill(struct rdt_verifier *v, const struct rdt_place *at, uint32_t event,
 		enum rdt_buffer buffer, bool contributes)
@@ -284,7 +310,7 @@ static int fill(struct rdt_verifier *v, const struct rdt_place *at, uint32_t eve
 		if (contributes)
 			value = (struct rdt_value){
 				.ranks = UINT64_C(1) << at->rank,
-				.terms = add_terms(((uint64_t)at->rank + 1) << 32, i + 1),
+				.terms = own_terms(at->rank, i),
 				.element = (uint32_t)i,
 				.run = (int16_t)at->run,
 			};
@@ -300,28 +326,58 @@ int rdt_symbolic_begin(struct rdt_verifier *v, int rank, int run)
 {
 	struct rdt_place at = { run, rank, -1, RDT_BEFORE_RUN };
 	uint32_t event = rdt_race_event(&v->race, rank * v->lanes, run, RDT_BEFORE_RUN, -1);
-	bool reduces = v->c->algorithm->collective == RDT_COLL_ALLREDUCE;
-	int status = 0;
+	const struct rdt_shape *shape = rdt_shape_of(v, run, rank);
+	bool root = shape->collective == RDT_COLL_BROADCAST && rank == shape->root;
+	int status;
 
 	if (!event)
 		return -1;
-	if (reduces)
+	/* In place, contributions come last and lie over what does not matter. */
+	status = fill(v, &at, event, RDT_OUTPUT, root);
+	if (!status)
 		status = fill(v, &at, event, RDT_INPUT, true);
-	if (!status && !(reduces && v->c->in_place))
-		status = fill(v, &at, event, RDT_OUTPUT, !reduces && rank == v->c->root);
 	rdt_race_join(&v->race, rank); /* the lanes begin after the caller */
 	return status;
 }
 
-static int judge(struct rdt_verifier *v, const struct access *a, const struct rdt_value *value)
+/* The terms of a sum formed in the order of ranks. */
+static uint64_t terms_in_rank_order(const struct rdt_verifier *v, uint64_t element)
 {
-	bool reduces = v->c->algorithm->collective == RDT_COLL_ALLREDUCE;
-	uint64_t expected = reduces ? everybody(v) : UINT64_C(1) << v->c->root;
-	uint64_t *agreed = &v->agreed[(uint64_t)a->at->run * v->elements + a->element];
+	uint64_t terms = own_terms(0, element);
 
-	if (value->element != a->element)
+	for (int r = 1; r < v->c->size; r++)
+		terms = add_terms(terms, own_terms(r, element));
+	return terms;
+}
+
+static int judge_order(const struct rdt_verifier *v, const struct access *a,
+		       const struct rdt_value *value)
+{
+	uint64_t *agreed = &v->agreed[(uint64_t)a->at->run * v->user_elements + value->element];
+
+	if (rdt_verify_algorithm(v->c, a->at->run)->flags & RDT_ALG_RANK_ORDER)
+		*agreed = terms_in_rank_order(v, value->element);
+	if (*agreed == 0)
+		*agreed = value->terms;
+	if (*agreed != value->terms)
+		return rdt_fault(v, a->at,
+				 "%s was summed in another order than %s: its bits differ",
+				 target_of(v, a).name,
+				 rdt_verify_algorithm(v->c, a->at->run)->flags & RDT_ALG_RANK_ORDER
+					 ? "that of ranks, which its algorithm promises"
+					 : "on the rank that was through first");
+	return 0;
+}
+
+static int judge(struct rdt_verifier *v, const struct access *a, const struct rdt_meaning *meaning,
+		 const struct rdt_value *value)
+{
+	bool reduces = rdt_collective_reduces(rdt_verify_algorithm(v->c, a->at->run)->collective);
+	uint64_t expected = meaning->rank < 0 ? everybody(v) : UINT64_C(1) << meaning->rank;
+
+	if (value->element != meaning->element)
 		return rdt_fault(v, a->at, "%s holds element %u instead of %" PRIu64,
-				 target_of(v, a).name, value->element, a->element);
+				 target_of(v, a).name, value->element, meaning->element);
 	if (value->ranks != expected) {
 		uint64_t missing = expected & ~value->ranks;
 		uint64_t wrong = missing ? missing : value->ranks & ~expected;
@@ -333,14 +389,7 @@ static int judge(struct rdt_verifier *v, const struct access *a, const struct rd
 	if (value->final != reduces)
 		return rdt_fault(v, a->at, "%s %s made FINAL", target_of(v, a).name,
 				 reduces ? "was never" : "must not be");
-	if (*agreed == 0)
-		*agreed = value->terms;
-	if (*agreed != value->terms)
-		return rdt_fault(v, a->at,
-				 "%s was summed in another order than on the rank that was through "
-				 "first: its bits differ",
-				 target_of(v, a).name);
-	return 0;
+	return reduces ? judge_order(v, a, value) : 0;
 }
 
 int rdt_symbolic_end(struct rdt_verifier *v, int rank, int run)
@@ -348,19 +397,28 @@ int rdt_symbolic_end(struct rdt_verifier *v, int rank, int run)
 	struct rdt_place at = { run, rank, -1, RDT_AFTER_RUN };
 	uint64_t bytes = rdt_buffer_bytes(v, run, rank, RDT_OUTPUT);
 	struct rdt_span output = rdt_span(RDT_OUTPUT, rank, 0, bytes);
+	const struct rdt_shape *shapes[RDT_VERIFY_RANKS];
 	uint32_t event;
 
+	for (int r = 0; r < v->c->size; r++)
+		shapes[r] = rdt_shape_of(v, run, r);
 	rdt_race_join(&v->race, rank);
 	event = rdt_race_event(&v->race, rank * v->lanes, run, RDT_AFTER_RUN, -1);
 	if (!event)
 		return -1;
 	for (uint64_t i = 0; i < bytes / v->c->elem_size; i++) {
 		struct access from = access_to(v, &at, event, &output, i);
+		struct rdt_meaning meaning;
 		struct rdt_value value;
-		int status = read_value(v, &from, &value);
+		int status;
 
+		/* What lies between blocks is the caller's; a step that stored something there is
+		 * found when the caller fills it again. */
+		if (!rdt_meaning_of(shapes, v->c->size, rank, i, &meaning))
+			continue;
+		status = read_value(v, &from, &value);
 		if (!status)
-			status = judge(v, &from, &value);
+			status = judge(v, &from, &meaning, &value);
 		if (status)
 			return status;
 	}
@@ -374,8 +432,11 @@ int rdt_symbolic_leftovers(const struct rdt_verifier *v)
 	for (uint64_t cell = 0; cell < cells * (uint64_t)v->c->size; cell++)
 		if (v->values[cell].unread)
 			return rdt_fault(v, NULL,
-					 "rank %d's SCRATCH holds an element of run %d that nobody "
-					 "has read: a step too many",
-					 (int)(cell / cells), v->values[cell].run);
+					 "rank %d's %s holds an element of run %d that nobody has "
+					 "read: a step too many",
+					 (int)(cell / cells),
+					 cell % cells < user_cells(v) ? "INPUT or OUTPUT"
+								      : "SCRATCH",
+					 v->values[cell].run);
 	return 0;
 }

@@ -3,6 +3,7 @@
 #ifndef RDT_SYMBOLIC_H
 #define RDT_SYMBOLIC_H
 
+#include "meaning.h"
 #include "race.h"
 #include "verify.h"
 
@@ -22,15 +23,28 @@ struct rdt_value {
 struct rdt_verifier {
 	const struct rdt_verify_case *c;
 	struct rdt_verify_result *result;
+	struct rdt_case_shape *shapes;	/* [run % 2][rank] */
 	struct rdt_schedule *schedules; /* [run][rank] */
 	int lanes;			/* the most that any schedule has */
-	uint64_t elements;		/* of INPUT and OUTPUT: the larger of both counts */
-	uint64_t scratch_elements;	/* of one copy */
-	int epochs;
+	/* A plan is an algorithm with scratch of its own; there are two when c->next is set. */
+	int plans;
+	uint64_t user_elements;	      /* of INPUT, and of OUTPUT: room for the largest */
+	uint64_t scratch_elements[2]; /* of one copy, by plan */
+	int epochs[2];
 	struct rdt_race race;
-	struct rdt_value *values; /* [rank][INPUT, OUTPUT, copies of SCRATCH] */
+	struct rdt_value *values; /* [rank][INPUT, OUTPUT, copies of SCRATCH of each plan] */
 	uint64_t *agreed;	  /* [run][element]: terms of the first rank that was through */
 };
+
+static inline int rdt_plan_of(const struct rdt_verifier *v, int run)
+{
+	return v->plans == 2 ? run % 2 : 0;
+}
+
+static inline const struct rdt_shape *rdt_shape_of(const struct rdt_verifier *v, int run, int rank)
+{
+	return &v->shapes[run % 2 * v->c->size + rank].shape;
+}
 
 /* One step of one rank in one run. */
 struct rdt_place {
@@ -40,11 +54,6 @@ struct rdt_place {
 static inline struct rdt_schedule *rdt_schedule_of(const struct rdt_verifier *v, int run, int rank)
 {
 	return &v->schedules[(size_t)run * (size_t)v->c->size + (size_t)rank];
-}
-
-static inline uint64_t rdt_run_count(const struct rdt_verifier *v, int run)
-{
-	return run % 2 ? v->c->next_count : v->c->count;
 }
 
 /* Bytes of `rank`'s buffer in `run`. */

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_RANKS 64 /* contributions are bits of a word */
+#define MAX_RANKS RDT_VERIFY_RANKS /* contributions are bits of a word */
 
 /* Puts of one lane to one rank that have arrived and are not consumed, in order. */
 struct channel {
@@ -39,21 +39,16 @@ struct rank_state {
 struct execution {
 	struct rdt_verifier v;
 	struct rdt_cost spent[RDT_VERIFY_RUNS];
-	struct channel *channels;  /* [thread][rank] */
+	struct channel *channels;  /* [plan][thread][rank] */
 	struct lane_state *states; /* [thread] */
 	struct rank_state ranks[MAX_RANKS];
 };
 
 uint64_t rdt_buffer_bytes(const struct rdt_verifier *v, int run, int rank, enum rdt_buffer buffer)
 {
-	enum rdt_collective collective = v->c->algorithm->collective;
-
 	if (buffer == RDT_SCRATCH)
 		return rdt_schedule_of(v, run, rank)->scratch_bytes;
-	if (collective == RDT_COLL_BARRIER ||
-	    (buffer == RDT_INPUT && collective == RDT_COLL_BROADCAST))
-		return 0;
-	return rdt_run_count(v, run) * v->c->elem_size;
+	return rdt_meaning_bytes(rdt_shape_of(v, run, rank), v->c->size, rank, buffer);
 }
 
 int rdt_fault(const struct rdt_verifier *v, const struct rdt_place *at, const char *format, ...)
@@ -81,9 +76,10 @@ int rdt_fault(const struct rdt_verifier *v, const struct rdt_place *at, const ch
 
 /* ---- execution ----------------------------------------------------------------------------- */
 
-static struct channel *channel_of(struct execution *x, int from, int lane, int to)
+static struct channel *channel_of(struct execution *x, int run, int from, int lane, int to)
 {
-	size_t thread = (size_t)from * (size_t)x->v.lanes + (size_t)lane;
+	size_t rank = (size_t)rdt_plan_of(&x->v, run) * (size_t)x->v.c->size + (size_t)from;
+	size_t thread = rank * (size_t)x->v.lanes + (size_t)lane;
 
 	return &x->channels[thread * (size_t)x->v.c->size + (size_t)to];
 }
@@ -132,10 +128,9 @@ static int check_barrier(const struct execution *x, int rank, int run)
 
 static int end_run(struct execution *x, int rank, int run)
 {
-	const struct rdt_verify_case *c = x->v.c;
 	int status = rdt_symbolic_end(&x->v, rank, run);
 
-	if (!status && c->algorithm->collective == RDT_COLL_BARRIER)
+	if (!status && rdt_shape_of(&x->v, run, rank)->collective == RDT_COLL_BARRIER)
 		status = check_barrier(x, rank, run);
 	if (status)
 		return status;
@@ -147,7 +142,7 @@ static int end_run(struct execution *x, int rank, int run)
 static void post(struct execution *x, const struct rdt_place *at, const struct rdt_schedule *s,
 		 const struct rdt_step *step, uint32_t event)
 {
-	struct channel *channel = channel_of(x, at->rank, at->lane, step->peer);
+	struct channel *channel = channel_of(x, at->run, at->rank, at->lane, step->peer);
 	struct rdt_event *put = &x->v.race.events[event];
 
 	put->depth = lane_of(x, at->rank, at->lane)->depth + 1;
@@ -165,7 +160,7 @@ static void post(struct execution *x, const struct rdt_place *at, const struct r
 static void consume(struct execution *x, const struct rdt_place *at, const struct rdt_step *step,
 		    uint32_t event)
 {
-	struct channel *channel = channel_of(x, step->peer, at->lane, at->rank);
+	struct channel *channel = channel_of(x, at->run, step->peer, at->lane, at->rank);
 	struct lane_state *lane = lane_of(x, at->rank, at->lane);
 
 	for (uint32_t i = 0; i < step->count; i++) {
@@ -216,7 +211,7 @@ static int advance(struct execution *x, int rank, int l, bool *moved)
 		int status;
 
 		if (step->kind == RDT_WAIT &&
-		    channel_of(x, step->peer, l, rank)->pending < step->count)
+		    channel_of(x, run, step->peer, l, rank)->pending < step->count)
 			return 0;
 		*moved = true;
 		status = execute(x, &at, s, step);
@@ -294,48 +289,44 @@ static int run_all(struct execution *x)
 
 /* ---- before and after ------------------------------------------------------------------------ */
 
-static struct rdt_shape shape_of(const struct rdt_verify_case *c, uint64_t count)
+static int emit_one(struct rdt_verifier *v, int run, int rank, rdt_verify_tamper_fn tamper,
+		    void *arg)
 {
-	bool barrier = c->algorithm->collective == RDT_COLL_BARRIER;
+	const struct rdt_verify_case *c = v->c;
+	struct rdt_schedule *s = rdt_schedule_of(v, run, rank);
+	struct rdt_group group = { .rank = rank, .size = c->size };
+	int plan = rdt_plan_of(v, run);
+	uint64_t elements;
 
-	return (struct rdt_shape){
-		.collective = c->algorithm->collective,
-		.bytes = barrier ? 0 : count * c->elem_size,
-		.elem_size = c->elem_size,
-		.root = c->root,
-		.remote_output = c->remote_output,
-	};
+	if (rdt_verify_algorithm(c, run)->emit(&group, rdt_shape_of(v, run, rank), s))
+		return -1;
+	if (tamper)
+		tamper(arg, rank, run, s);
+	if (s->n_lanes < 1 || s->n_lanes > RDT_MAX_LANES || s->scratch_epochs < 1 ||
+	    s->scratch_epochs > 2)
+		return rdt_fault(v, NULL,
+				 "rank %d, run %d: %d lanes and %d copies of scratch; 1 to %d and "
+				 "1 or 2 are allowed",
+				 rank, run, s->n_lanes, s->scratch_epochs, RDT_MAX_LANES);
+	if (s->n_lanes > v->lanes)
+		v->lanes = s->n_lanes;
+	elements = (s->scratch_bytes + c->elem_size - 1) / c->elem_size;
+	if (elements > v->scratch_elements[plan])
+		v->scratch_elements[plan] = elements;
+	if (run == plan && rank == 0)
+		v->epochs[plan] = s->scratch_epochs;
+	return 0;
 }
 
 static int emit_all(struct rdt_verifier *v, rdt_verify_tamper_fn tamper, void *arg)
 {
-	const struct rdt_verify_case *c = v->c;
-	uint64_t scratch = 0;
-
 	for (int run = 0; run < RDT_VERIFY_RUNS; run++)
-		for (int rank = 0; rank < c->size; rank++) {
-			struct rdt_schedule *s = rdt_schedule_of(v, run, rank);
-			struct rdt_group group = { .rank = rank, .size = c->size };
-			struct rdt_shape shape = shape_of(c, rdt_run_count(v, run));
+		for (int rank = 0; rank < v->c->size; rank++) {
+			int status = emit_one(v, run, rank, tamper, arg);
 
-			if (c->algorithm->emit(&group, &shape, s))
-				return -1;
-			if (tamper)
-				tamper(arg, rank, run, s);
-			if (s->n_lanes < 1 || s->n_lanes > RDT_MAX_LANES || s->scratch_epochs < 1 ||
-			    s->scratch_epochs > 2)
-				return rdt_fault(
-					v, NULL,
-					"rank %d, run %d: %d lanes and %d copies of scratch; "
-					"1 to %d and 1 or 2 are allowed",
-					rank, run, s->n_lanes, s->scratch_epochs, RDT_MAX_LANES);
-			if (s->n_lanes > v->lanes)
-				v->lanes = s->n_lanes;
-			if (s->scratch_bytes > scratch)
-				scratch = s->scratch_bytes;
+			if (status)
+				return status;
 		}
-	v->epochs = rdt_schedule_of(v, 0, 0)->scratch_epochs;
-	v->scratch_elements = (scratch + c->elem_size - 1) / c->elem_size;
 	return 0;
 }
 
@@ -343,12 +334,12 @@ static int check_cost(const struct execution *x, int run)
 {
 	const struct rdt_verifier *v = &x->v;
 	const struct rdt_cost *spent = &x->spent[run];
-	struct rdt_shape shape = shape_of(v->c, rdt_run_count(v, run));
+	const struct rdt_algorithm *algorithm = rdt_verify_algorithm(v->c, run);
 	struct rdt_cost promised;
 
-	if (!v->c->algorithm->cost)
+	if (!algorithm->cost)
 		return 0;
-	promised = v->c->algorithm->cost(v->c->size, &shape);
+	promised = algorithm->cost(v->c->size, rdt_shape_of(v, run, 0));
 	if (spent->puts != promised.puts)
 		return rdt_fault(v, NULL,
 				 "run %d: %" PRIu64 " puts of all ranks instead of %" PRIu64, run,
@@ -385,11 +376,34 @@ static int check_case(const struct rdt_verifier *v)
 
 	if (c->size < 1 || c->size > MAX_RANKS)
 		return rdt_fault(v, NULL, "%d ranks: 1 to %d can be verified", c->size, MAX_RANKS);
-	if (c->root < 0 || c->root >= c->size || c->elem_size == 0 || v->elements > UINT32_MAX)
+	if (c->root < 0 || c->root >= c->size || c->elem_size == 0 || c->count > UINT32_MAX ||
+	    c->next_count > UINT32_MAX)
 		return rdt_fault(v, NULL,
 				 "a case without a meaning: root %d of %d, elements of %u "
 				 "bytes",
 				 c->root, c->size, c->elem_size);
+	return 0;
+}
+
+static int make_shapes(struct rdt_verifier *v)
+{
+	const struct rdt_verify_case *c = v->c;
+
+	v->plans = c->next ? 2 : 1;
+	v->shapes = malloc(2 * (size_t)c->size * sizeof(*v->shapes));
+	if (!v->shapes)
+		return -1;
+	for (int run = 0; run < 2; run++)
+		for (int rank = 0; rank < c->size; rank++)
+			rdt_verify_shape(c, run, rank, &v->shapes[run * c->size + rank]);
+	for (int run = 0; run < 2; run++)
+		for (int rank = 0; rank < c->size; rank++)
+			for (int b = RDT_INPUT; b <= RDT_OUTPUT; b++) {
+				uint64_t bytes = rdt_buffer_bytes(v, run, rank, (enum rdt_buffer)b);
+
+				if (bytes / c->elem_size > v->user_elements)
+					v->user_elements = bytes / c->elem_size;
+			}
 	return 0;
 }
 
@@ -402,15 +416,18 @@ int rdt_verify_tampered(const struct rdt_verify_case *c, rdt_verify_tamper_fn ta
 	int status;
 
 	*result = (struct rdt_verify_result){ 0 };
-	v->elements = c->count > c->next_count ? c->count : c->next_count;
 	status = check_case(v);
+	if (!status)
+		status = make_shapes(v);
 	if (status)
 		return status;
 
 	n_schedules = RDT_VERIFY_RUNS * (size_t)c->size;
 	v->schedules = malloc(n_schedules * sizeof(*v->schedules));
-	if (!v->schedules)
+	if (!v->schedules) {
+		free(v->shapes);
 		return -1;
+	}
 	for (size_t i = 0; i < n_schedules; i++)
 		rdt_schedule_init(&v->schedules[i]);
 	status = emit_all(v, tamper, arg);
@@ -420,7 +437,7 @@ int rdt_verify_tampered(const struct rdt_verify_case *c, rdt_verify_tamper_fn ta
 		goto out_schedules;
 
 	threads = (size_t)c->size * (size_t)v->lanes;
-	x.channels = calloc(threads * (size_t)c->size, sizeof(*x.channels));
+	x.channels = calloc((size_t)v->plans * threads * (size_t)c->size, sizeof(*x.channels));
 	x.states = calloc(threads, sizeof(*x.states));
 	status = rdt_symbolic_init(v);
 	if (!status)
@@ -434,6 +451,7 @@ out_schedules:
 	for (size_t i = 0; i < n_schedules; i++)
 		rdt_schedule_free(&v->schedules[i]);
 	free(v->schedules);
+	free(v->shapes);
 	return status;
 }
 

@@ -54,16 +54,38 @@ static int check_put(const struct rdt_verifier *v, const struct rdt_place *at,
 	return status ? status : check_span(v, at, src);
 }
 
-static bool overlap(const struct rdt_verifier *v, const struct rdt_span *a,
+/* Where a span begins, on a scale that INPUT and OUTPUT share in place. */
+static int64_t begin_of(const struct rdt_verifier *v, int run, const struct rdt_span *span)
+{
+	int64_t begin = (int64_t)span->offset;
+
+	if (span->buffer == RDT_INPUT && v->c->in_place)
+		begin += rdt_meaning_distance(rdt_shape_of(v, run, span->rank), span->rank);
+	return begin;
+}
+
+static bool overlap(const struct rdt_verifier *v, int run, const struct rdt_span *a,
 		    const struct rdt_span *b)
 {
 	bool in_place = v->c->in_place && a->buffer != RDT_SCRATCH && b->buffer != RDT_SCRATCH;
+	int64_t at_a = begin_of(v, run, a), at_b = begin_of(v, run, b);
 
-	return (a->buffer == b->buffer || in_place) && a->offset < b->offset + b->length &&
-	       b->offset < a->offset + a->length;
+	return a->rank == b->rank && (a->buffer == b->buffer || in_place) &&
+	       at_a < at_b + (int64_t)b->length && at_b < at_a + (int64_t)a->length;
 }
 
-/* REDUCE and COPY touch this rank's memory only, and store where no source is but their own. */
+/* May this rank load from and store to the span? */
+static bool reachable(const struct rdt_verifier *v, const struct rdt_place *at,
+		      const struct rdt_span *span)
+{
+	const struct rdt_shape *shape = rdt_shape_of(v, at->run, at->rank);
+
+	return span->rank == at->rank || (rdt_shares_host(shape, span->rank, at->rank) &&
+					  (span->buffer == RDT_SCRATCH || shape->mapped));
+}
+
+/* REDUCE and COPY touch memory that is mapped here only, and store where no source is but their
+ * own. */
 static int check_local(const struct rdt_verifier *v, const struct rdt_place *at,
 		       const struct rdt_schedule *s, const struct rdt_step *step)
 {
@@ -77,7 +99,7 @@ static int check_local(const struct rdt_verifier *v, const struct rdt_place *at,
 
 		if (status)
 			return status;
-		if (dst[i].rank != at->rank)
+		if (!reachable(v, at, &dst[i]))
 			return rdt_fault(v, at,
 					 "it touches the memory of rank %d, which is not "
 					 "mapped here",
@@ -89,9 +111,11 @@ static int check_local(const struct rdt_verifier *v, const struct rdt_place *at,
 		if (dst[i].buffer == RDT_INPUT)
 			return rdt_fault(v, at, "it writes INPUT");
 		for (int k = i + 1; k < n; k++) {
-			bool same_place = k >= step->n_dst && dst[i].offset == dst[k].offset;
+			bool same_place = k >= step->n_dst &&
+					  begin_of(v, at->run, &dst[i]) ==
+						  begin_of(v, at->run, &dst[k]);
 
-			if (overlap(v, &dst[i], &dst[k]) && !same_place)
+			if (overlap(v, at->run, &dst[i], &dst[k]) && !same_place)
 				return rdt_fault(v, at, "a destination overlaps another span");
 		}
 	}
@@ -145,9 +169,9 @@ static int check_schedule(const struct rdt_verifier *v, int run, int rank, struc
 {
 	const struct rdt_schedule *s = rdt_schedule_of(v, run, rank);
 
-	if (s->scratch_epochs != v->epochs)
+	if (s->scratch_epochs != v->epochs[rdt_plan_of(v, run)])
 		return rdt_fault(v, NULL, "rank %d keeps %d copies of scratch in run %d, others %d",
-				 rank, s->scratch_epochs, run, v->epochs);
+				 rank, s->scratch_epochs, run, v->epochs[rdt_plan_of(v, run)]);
 	if (s->scratch_bytes != rdt_schedule_of(v, run, 0)->scratch_bytes)
 		return rdt_fault(
 			v, NULL,

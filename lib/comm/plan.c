@@ -32,7 +32,7 @@ void rdt_call_describe(const struct rdt_call *call, char *text, size_t size)
 			 rdt_type_name(call->type), call->root);
 		return;
 	case RDT_COLL_BARRIER: snprintf(text, size, "barrier"); return;
-	case RDT_COLL_COUNT: break;
+	default: break;
 	}
 	snprintf(text, size, "unknown collective");
 }
@@ -86,8 +86,10 @@ static const struct rdt_algorithm *choose(rdt_comm *comm, const struct rdt_call 
 
 	if (*forced)
 		return rdt_algorithm_find(call->collective, forced);
-	return rdt_algorithm_select(call->collective, comm->size,
-				    call->count * rdt_type_size(call->type));
+	for (const struct rdt_algorithm *a = rdt_algorithms; a->name; a++)
+		if (a->collective == call->collective)
+			return a;
+	return NULL;
 }
 
 static bool output_exportable(rdt_comm *comm, const struct rdt_call *call)

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collectives/meaning.h"
 #include "collectives/verify.h"
 
 #define SHAKEN_RUNS 4
@@ -30,6 +31,7 @@ struct shaken_put {
 struct shaken {
 	const struct rdt_verify_case *c;
 	struct rdt_schedule (*schedules)[64]; /* [run][rank] */
+	struct rdt_case_shape (*shapes)[64];  /* [run % 2][rank] */
 	uint64_t seed, elements, scratch, cells;
 	struct shaken_number *memory;
 	struct shaken_put *puts;
@@ -51,11 +53,16 @@ static inline uint64_t shaken_random(uint64_t *seed)
 	return x ^ (x >> 31);
 }
 
-static inline uint64_t shaken_count(const struct shaken *k, int run)
+static inline const struct rdt_shape *shaken_shape(const struct shaken *k, int run, int rank)
 {
-	if (k->c->algorithm->collective == RDT_COLL_BARRIER)
-		return 0;
-	return run % 2 ? k->c->next_count : k->c->count;
+	return &k->shapes[run % 2][rank].shape;
+}
+
+static inline uint64_t shaken_elements(const struct shaken *k, int run, int rank,
+				       enum rdt_buffer buffer)
+{
+	return rdt_meaning_bytes(shaken_shape(k, run, rank), k->c->size, rank, buffer) /
+	       k->c->elem_size;
 }
 
 static inline uint64_t shaken_contribution(int run, int rank, uint64_t element)
@@ -71,51 +78,62 @@ static inline struct shaken_number *shaken_at(struct shaken *k, int rank, enum r
 	uint64_t cell = (uint64_t)rank * k->cells + offset / k->c->elem_size;
 	int epochs = k->schedules[0][0].scratch_epochs;
 
+	/* OUTPUT lies in the second third; in place INPUT lies over it. */
 	if (buffer == RDT_OUTPUT || (buffer == RDT_INPUT && k->c->in_place))
 		cell += k->elements;
+	if (buffer == RDT_INPUT && k->c->in_place)
+		cell += (uint64_t)(rdt_meaning_distance(shaken_shape(k, run, rank), rank) /
+				   (int64_t)k->c->elem_size);
+	if (buffer == RDT_INPUT && !k->c->in_place)
+		cell += 2 * k->elements;
 	if (buffer == RDT_SCRATCH)
-		cell += 2 * k->elements + (uint64_t)(run % epochs) * k->scratch;
+		cell += 3 * k->elements + (uint64_t)(run % epochs) * k->scratch;
 	return &k->memory[cell];
 }
 
 static inline void shaken_begin(struct shaken *k, int rank, int run)
 {
-	bool reduces = k->c->algorithm->collective == RDT_COLL_ALLREDUCE;
+	const struct rdt_shape *shape = shaken_shape(k, run, rank);
+	bool root = shape->collective == RDT_COLL_BROADCAST && rank == shape->root;
 
 	k->ranks[rank].run = run;
 	memset(k->ranks[rank].step, 0, sizeof(k->ranks[rank].step));
 	if (run == SHAKEN_RUNS)
 		return;
 	k->ranks[rank].begun = run + 1;
-	for (uint64_t i = 0; i < shaken_count(k, run); i++) {
-		uint64_t offset = i * k->c->elem_size;
-		struct shaken_number mine = { shaken_contribution(run, rank, i), 0 };
-		struct shaken_number nothing = { shaken_random(&k->seed), 7 };
-
-		*shaken_at(k, rank, RDT_OUTPUT, run, offset) =
-			!reduces && rank == k->c->root ? mine : nothing;
-		if (reduces)
-			*shaken_at(k, rank, RDT_INPUT, run, offset) = mine;
-	}
+	for (uint64_t i = 0; i < shaken_elements(k, run, rank, RDT_OUTPUT); i++)
+		*shaken_at(k, rank, RDT_OUTPUT, run, i * k->c->elem_size) = (struct shaken_number){
+			root ? shaken_contribution(run, rank, i) : shaken_random(&k->seed),
+			root ? 0 : 7
+		};
+	for (uint64_t i = 0; i < shaken_elements(k, run, rank, RDT_INPUT); i++)
+		*shaken_at(k, rank, RDT_INPUT, run, i * k->c->elem_size) =
+			(struct shaken_number){ shaken_contribution(run, rank, i), 0 };
 }
 
 /* Is the result of this rank right? */
 static inline bool shaken_right(struct shaken *k, int rank, int run)
 {
 	enum rdt_collective collective = k->c->algorithm->collective;
+	const struct rdt_shape *shapes[64];
 
-	for (int r = 0; r < k->c->size && collective == RDT_COLL_BARRIER; r++)
-		if (k->ranks[r].begun <= run)
+	for (int r = 0; r < k->c->size; r++) {
+		shapes[r] = shaken_shape(k, run, r);
+		if (collective == RDT_COLL_BARRIER && k->ranks[r].begun <= run)
 			return false;
-	for (uint64_t i = 0; i < shaken_count(k, run); i++) {
+	}
+	for (uint64_t i = 0; i < shaken_elements(k, run, rank, RDT_OUTPUT); i++) {
 		const struct shaken_number *got =
 			shaken_at(k, rank, RDT_OUTPUT, run, i * k->c->elem_size);
+		struct rdt_meaning meaning;
 		uint64_t sum = 0;
 
+		if (!rdt_meaning_of(shapes, k->c->size, rank, i, &meaning))
+			continue;
 		for (int r = 0; r < k->c->size; r++)
-			if (collective == RDT_COLL_ALLREDUCE || r == k->c->root)
-				sum += shaken_contribution(run, r, i);
-		if (got->sum != sum || got->finals != (collective == RDT_COLL_ALLREDUCE))
+			if (meaning.rank < 0 || r == meaning.rank)
+				sum += shaken_contribution(run, r, meaning.element);
+		if (got->sum != sum || got->finals != rdt_collective_reduces(collective))
 			return false;
 	}
 	return true;
@@ -261,17 +279,27 @@ static inline bool shaken_run(const struct rdt_verify_case *c, struct rdt_schedu
 	uint64_t laziness = shaken_random(&k.seed) % 3; /* of puts: eager, any, lazy */
 	bool moved = true, wrong = false;
 
-	k.elements = c->count > c->next_count ? c->count : c->next_count;
+	k.shapes = malloc(2 * sizeof(*k.shapes));
+	if (!k.shapes)
+		abort();
+	for (int run = 0; run < 2; run++)
+		for (int rank = 0; rank < c->size; rank++)
+			rdt_verify_shape(c, run, rank, &k.shapes[run][rank]);
 	for (int run = 0; run < SHAKEN_RUNS; run++)
 		for (int rank = 0; rank < c->size; rank++) {
 			const struct rdt_schedule *s = &schedules[run][rank];
+
+			for (int b = RDT_INPUT; b <= RDT_OUTPUT; b++)
+				if (shaken_elements(&k, run, rank, (enum rdt_buffer)b) > k.elements)
+					k.elements = shaken_elements(&k, run, rank,
+								     (enum rdt_buffer)b);
 
 			if (s->scratch_bytes / c->elem_size > k.scratch)
 				k.scratch = s->scratch_bytes / c->elem_size;
 			for (int l = 0; l < s->n_lanes; l++)
 				k.max_puts += (int)s->lanes[l].n_steps;
 		}
-	k.cells = 2 * k.elements + 2 * k.scratch;
+	k.cells = 3 * k.elements + 2 * k.scratch;
 	k.memory = calloc((size_t)(k.cells * (uint64_t)c->size + 1), sizeof(*k.memory));
 	k.puts = calloc((size_t)k.max_puts + 1, sizeof(*k.puts));
 	if (!k.memory || !k.puts)
@@ -292,6 +320,7 @@ static inline bool shaken_run(const struct rdt_verify_case *c, struct rdt_schedu
 		free(k.puts[i].data);
 	free(k.puts);
 	free(k.memory);
+	free(k.shapes);
 	return !wrong;
 }
 
