@@ -149,6 +149,17 @@ int rdt_schedule_finish(struct rdt_schedule *s)
 	return s->failed ? -1 : 0;
 }
 
+uint64_t rdt_schedule_waits(const struct rdt_schedule *s)
+{
+	uint64_t sum = 0;
+
+	for (int l = 0; l < s->n_lanes; l++)
+		for (size_t i = 0; i < s->lanes[l].n_steps; i++)
+			if (s->lanes[l].steps[i].kind == RDT_WAIT)
+				sum += s->lanes[l].steps[i].count;
+	return sum;
+}
+
 static void print_span(FILE *to, const struct rdt_span *span)
 {
 	static const char *const names[] = { "INPUT", "OUTPUT", "SCRATCH" };

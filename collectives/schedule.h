@@ -190,6 +190,10 @@ static inline const struct rdt_span *rdt_step_src(const struct rdt_schedule *s,
 	return &s->spans[step->spans + step->n_dst];
 }
 
+/* The receive bound that the engine needs: notifications that one run of `s` consumes in all lanes.
+ */
+uint64_t rdt_schedule_waits(const struct rdt_schedule *s);
+
 /* One line a step, for people; an example is in the man page of `rdtrain verify`. */
 void rdt_schedule_print(FILE *to, const struct rdt_schedule *s);
 /* One step in the same words, cut short where it does not fit; size >= 1. */

@@ -459,14 +459,3 @@ int rdt_verify(const struct rdt_verify_case *c, struct rdt_verify_result *result
 {
 	return rdt_verify_tampered(c, NULL, NULL, result);
 }
-
-uint64_t rdt_schedule_waits(const struct rdt_schedule *s)
-{
-	uint64_t sum = 0;
-
-	for (int l = 0; l < s->n_lanes; l++)
-		for (size_t i = 0; i < s->lanes[l].n_steps; i++)
-			if (s->lanes[l].steps[i].kind == RDT_WAIT)
-				sum += s->lanes[l].steps[i].count;
-	return sum;
-}

@@ -99,8 +99,4 @@ int rdt_verify_cases(const struct rdt_algorithm *algorithm, int size, rdt_verify
 /* The same for two plans in turn: every algorithm after every other. */
 int rdt_verify_pairs(int size, rdt_verify_visit_fn visit, void *arg);
 
-/* The receive bound that the engine needs: notifications that one run of `s` consumes in all lanes.
- */
-uint64_t rdt_schedule_waits(const struct rdt_schedule *s);
-
 #endif

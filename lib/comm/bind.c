@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * From schedule to program: cuts the operation into windows, emits the schedule of one, turns
- * owners into links, and ties buffers to memory. The only place where a span gets a base.
+ * From schedules to a program: emits the schedule of each kind of window, turns owners into links,
+ * and ties buffers to memory. The only place where a span gets a base.
  */
 #include "comm.h"
 
@@ -9,84 +9,102 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Windows: small enough that several are under way in the caches and on the link, large enough that
- * a step's fixed cost does not show. */
-#define WINDOW_MAX ((uint64_t)512 << 10)
-#define WINDOW_MIN ((uint64_t)32 << 10)
-#define SLOTS 4
+#include "shape.h"
 
-/* Bytes of one window for an operation of `bytes`; the same on all ranks. A multiple of 64
- * elements. */
-static uint64_t window_bytes(const rdt_comm *comm, uint64_t bytes, uint64_t elem)
+/* The schedules of one operation, while they are turned into a program. */
+struct emitted {
+	struct rdt_schedule *schedules;
+	uint64_t *first; /* [n] the windows where they begin */
+	int n, capacity;
+};
+
+static void free_emitted(struct emitted *e)
 {
-	uint64_t window = comm->config.window;
-	uint64_t unit = 64 * elem;
-
-	if (!window) {
-		window = bytes / SLOTS;
-		if (window < WINDOW_MIN)
-			window = WINDOW_MIN;
-		if (window > WINDOW_MAX)
-			window = WINDOW_MAX;
-	}
-	return window < unit ? unit : window / unit * unit;
+	for (int i = 0; i < e->n; i++)
+		rdt_schedule_free(&e->schedules[i]);
+	free(e->schedules);
+	free(e->first);
 }
 
-static int emit(rdt_plan *plan, const struct rdt_algorithm *algorithm, uint64_t bytes,
-		bool remote_output, struct rdt_schedule *schedule)
+static int emit_one(struct emitted *e, const struct rdt_algorithm *algorithm,
+		    const struct rdt_shaper *shaper)
 {
-	struct rdt_group group = { .rank = plan->comm->rank, .size = plan->comm->size };
-	struct rdt_shape shape = {
-		.collective = plan->call.collective,
-		.bytes = bytes,
-		.elem_size = plan->program.elem_size,
-		.root = plan->call.root,
-		.remote_output = remote_output,
-	};
+	if (e->n == e->capacity) {
+		int more = e->capacity ? 2 * e->capacity : 4;
+		struct rdt_schedule *grown =
+			realloc(e->schedules, (size_t)more * sizeof(*e->schedules));
+		uint64_t *first = realloc(e->first, (size_t)more * sizeof(*e->first));
 
-	if (algorithm->emit(&group, &shape, schedule))
+		if (grown)
+			e->schedules = grown;
+		if (first)
+			e->first = first;
+		if (!grown || !first)
+			return rdt_err(RDT_ERR_NOMEM, "out of memory for %d schedules", more);
+		e->capacity = more;
+	}
+	rdt_schedule_init(&e->schedules[e->n]);
+	e->first[e->n] = shaper->first;
+	if (algorithm->emit(&shaper->group, &shaper->shape, &e->schedules[e->n++]))
 		return rdt_err(RDT_ERR_NOMEM, "out of memory for the schedule of %s",
 			       algorithm->name);
 	return 0;
 }
 
+static int emit_all(struct emitted *e, const struct rdt_algorithm *algorithm,
+		    struct rdt_shaper *shaper)
+{
+	int status;
+
+	do {
+		status = emit_one(e, algorithm, shaper);
+	} while (status == 0 && rdt_shaper_next(shaper));
+	return status;
+}
+
 /* ---- links
  * ----------------------------------------------------------------------------------------- */
 
+static int add_link(int *link_of, int peer, int n_links)
+{
+	if (link_of[peer] >= 0)
+		return n_links;
+	link_of[peer] = n_links;
+	return n_links + 1;
+}
+
 /* Gives a link index to every peer that occurs; -1 in `link_of` for the others. */
-static int collect_links(const struct rdt_schedule *s, int *link_of, int n_links)
+static int collect_links(const struct rdt_schedule *s, int *link_of, int n_links, int rank)
 {
 	for (int l = 0; l < s->n_lanes; l++)
 		for (size_t i = 0; i < s->lanes[l].n_steps; i++) {
 			const struct rdt_step *step = &s->lanes[l].steps[i];
 
-			if ((step->kind == RDT_PUT || step->kind == RDT_WAIT) &&
-			    link_of[step->peer] < 0)
-				link_of[step->peer] = n_links++;
+			if (step->kind == RDT_PUT || step->kind == RDT_WAIT)
+				n_links = add_link(link_of, step->peer, n_links);
 		}
+	for (size_t i = 0; i < s->n_spans; i++)
+		if (s->spans[i].rank != rank)
+			n_links = add_link(link_of, s->spans[i].rank, n_links);
 	return n_links;
 }
 
-static void mark_written(struct rdt_program *p, const struct rdt_schedule *s, const int *link_of)
+/* Notes whose buffers are named: those are exchanged. */
+static void mark_used(struct rdt_program *p, const struct rdt_schedule *s, const int *link_of,
+		      int rank)
 {
-	for (int l = 0; l < s->n_lanes; l++)
-		for (size_t i = 0; i < s->lanes[l].n_steps; i++) {
-			const struct rdt_step *step = &s->lanes[l].steps[i];
-
-			if (step->kind == RDT_PUT && rdt_step_dst(s, step)->length)
-				p->links[link_of[step->peer]].written = true;
-		}
+	for (size_t i = 0; i < s->n_spans; i++)
+		if (s->spans[i].rank != rank && s->spans[i].length)
+			p->links[link_of[s->spans[i].rank]].used |= 1u << s->spans[i].buffer;
 }
 
-static int make_links(rdt_plan *plan, const struct rdt_schedule *full,
-		      const struct rdt_schedule *tail, int *link_of)
+static int make_links(rdt_plan *plan, const struct emitted *e, int *link_of)
 {
 	struct rdt_program *p = &plan->program;
 
-	for (int r = 0; r < plan->comm->size; r++)
-		link_of[r] = -1;
-	p->n_links = collect_links(full, link_of, 0);
-	p->n_links = collect_links(tail, link_of, p->n_links);
+	for (int i = 0; i < e->n; i++)
+		p->n_links = collect_links(&e->schedules[i], link_of, p->n_links,
+					   plan->comm->rank);
 	if (p->n_links >= RDT_LINK_MINE)
 		return rdt_err(RDT_ERR_NOMEM,
 			       "a schedule with %d peers is more than a program holds", p->n_links);
@@ -96,8 +114,8 @@ static int make_links(rdt_plan *plan, const struct rdt_schedule *full,
 	for (int r = 0; r < plan->comm->size; r++)
 		if (link_of[r] >= 0)
 			p->links[link_of[r]].peer = r;
-	mark_written(p, full, link_of);
-	mark_written(p, tail, link_of);
+	for (int i = 0; i < e->n; i++)
+		mark_used(p, &e->schedules[i], link_of, plan->comm->rank);
 	return 0;
 }
 
@@ -159,6 +177,25 @@ static int bind_schedule(const rdt_plan *plan, const struct rdt_schedule *s, con
 	return 0;
 }
 
+static int bind_all(rdt_plan *plan, const struct emitted *e, const int *link_of)
+{
+	struct rdt_program *p = &plan->program;
+
+	p->schedules = calloc((size_t)e->n, sizeof(*p->schedules));
+	if (!p->schedules)
+		return rdt_err(RDT_ERR_NOMEM, "out of memory for %d schedules", e->n);
+	for (int i = 0; i < e->n; i++) {
+		int status;
+
+		p->n_schedules++;
+		p->schedules[i].first = e->first[i];
+		status = bind_schedule(plan, &e->schedules[i], link_of, &p->schedules[i]);
+		if (status)
+			return status;
+	}
+	return 0;
+}
+
 static uint16_t widest(const struct rdt_schedule *s)
 {
 	uint16_t widest = 1;
@@ -183,21 +220,36 @@ static uint64_t larger(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
-/* Everything that follows from the two schedules. */
-static int lay_out(rdt_plan *plan, const struct rdt_schedule *full, const struct rdt_schedule *tail)
+/* Everything that follows from the schedules. */
+static int lay_out(rdt_plan *plan, const struct emitted *e)
 {
 	struct rdt_program *p = &plan->program;
 	rdt_comm *comm = plan->comm;
-	uint16_t room = (uint16_t)larger(widest(full), widest(tail));
-	int slots_that_fit = RDT_SLOT_LANES / full->n_lanes;
+	uint16_t room = 1;
+	long waits = 0;
+	int slots_that_fit;
 
-	p->n_lanes = full->n_lanes;
-	p->n_slots = p->n_windows < SLOTS ? (int)p->n_windows : SLOTS;
+	p->n_lanes = e->schedules[0].n_lanes;
+	p->scratch_epochs = e->schedules[0].scratch_epochs;
+	for (int i = 0; i < e->n; i++) {
+		const struct rdt_schedule *s = &e->schedules[i];
+
+		room = (uint16_t)larger(room, widest(s));
+		waits = (long)larger((uint64_t)waits, rdt_schedule_waits(s));
+		p->scratch_stride =
+			larger(p->scratch_stride, (s->scratch_bytes + 63) / 64 * 64);
+		if (s->n_lanes != p->n_lanes || s->scratch_epochs != p->scratch_epochs)
+			return rdt_err(RDT_ERR_INVALID,
+				       "schedules of one operation differ in lanes or in copies "
+				       "of scratch");
+	}
+	slots_that_fit = RDT_SLOT_LANES / p->n_lanes;
+	p->n_slots = p->n_windows < RDT_WINDOWS_IN_FLIGHT && !plan->varying
+			     ? (int)p->n_windows
+			     : RDT_WINDOWS_IN_FLIGHT;
 	if (p->n_slots > slots_that_fit)
 		p->n_slots = slots_that_fit;
 	p->channel = rdt_channel((unsigned)plan->slot, 0);
-	p->scratch_epochs = full->scratch_epochs;
-	p->scratch_stride = (larger(full->scratch_bytes, tail->scratch_bytes) + 63) / 64 * 64;
 	p->consumed =
 		calloc((size_t)(p->n_links * p->n_slots * p->n_lanes) + 1, sizeof(*p->consumed));
 	p->srcs = calloc(room, sizeof(*p->srcs));
@@ -206,12 +258,7 @@ static int lay_out(rdt_plan *plan, const struct rdt_schedule *full, const struct
 		return rdt_err(RDT_ERR_NOMEM, "out of memory for a program");
 
 	/* Peers are at most one run ahead of this rank, in each slot. */
-	for (int l = 0; l < full->n_lanes; l++)
-		for (size_t i = 0; i < full->lanes[l].n_steps; i++)
-			plan->reserved += full->lanes[l].steps[i].kind == RDT_WAIT
-						  ? (long)full->lanes[l].steps[i].count
-						  : 0;
-	plan->reserved *= 2 * p->n_slots;
+	plan->reserved = waits * 2 * p->n_slots;
 
 	if (p->scratch_stride && comm->n_transports) {
 		uint64_t bytes =
@@ -222,58 +269,83 @@ static int lay_out(rdt_plan *plan, const struct rdt_schedule *full, const struct
 	return 0;
 }
 
-int rdt_bind(rdt_plan *plan, const struct rdt_algorithm *algorithm, bool remote_output)
+/* Which link leads to each rank; -1: none. */
+static int *links_by_rank(const rdt_plan *plan)
+{
+	int *link_of = calloc((size_t)plan->comm->size, sizeof(*link_of));
+
+	for (int r = 0; link_of && r < plan->comm->size; r++)
+		link_of[r] = -1;
+	for (int l = 0; link_of && l < plan->program.n_links; l++)
+		link_of[plan->program.links[l].peer] = l;
+	return link_of;
+}
+
+int rdt_bind(rdt_plan *plan, const struct rdt_algorithm *algorithm, struct rdt_shaper *shaper)
 {
 	struct rdt_program *p = &plan->program;
 	const struct rdt_call *call = &plan->call;
-	struct rdt_schedule full, tail;
-	uint64_t elem = call->collective == RDT_COLL_BARRIER ? 1 : rdt_type_size(call->type);
-	uint64_t bytes = call->count * elem, rest = 0;
-	int *link_of = calloc((size_t)plan->comm->size, sizeof(*link_of));
+	struct emitted emitted = { 0 };
+	int *link_of = links_by_rank(plan);
 	int status;
 
-	rdt_schedule_init(&full);
-	rdt_schedule_init(&tail);
 	if (!link_of)
 		return rdt_err(RDT_ERR_NOMEM, "out of memory");
-
-	p->elem_size = (uint32_t)elem;
-	p->window_bytes = window_bytes(plan->comm, bytes, elem);
-	p->n_windows =
-		bytes <= p->window_bytes ? 1 : (bytes + p->window_bytes - 1) / p->window_bytes;
-	if (p->n_windows == 1)
-		p->window_bytes = bytes;
-	else
-		rest = bytes - (p->n_windows - 1) * p->window_bytes;
-	if (call->collective == RDT_COLL_ALLREDUCE) {
+	p->elem_size = (uint32_t)shaper->elem;
+	p->window_bytes = shaper->window_bytes;
+	p->n_windows = shaper->n_windows;
+	if (rdt_collective_reduces(call->collective)) {
 		p->reduce = rdt_reduce_kernel(call->type, call->op);
 		p->divisor = call->op == RDT_AVG ? (uint32_t)plan->comm->size : 0;
 	}
+	status = emit_all(&emitted, algorithm, shaper);
+	if (!status)
+		status = make_links(plan, &emitted, link_of);
+	if (!status)
+		status = lay_out(plan, &emitted);
+	if (!status)
+		status = bind_all(plan, &emitted, link_of);
+	free_emitted(&emitted);
+	free(link_of);
+	return status;
+}
 
-	status = emit(plan, algorithm, p->window_bytes, remote_output, &full);
-	if (status == 0 && rest && rest != p->window_bytes)
-		status = emit(plan, algorithm, rest, remote_output, &tail);
-	if (status)
-		goto out;
-	status = make_links(plan, &full, &tail, link_of);
-	if (status)
-		goto out;
-	status = lay_out(plan, &full, &tail);
-	if (status)
-		goto out;
-	status = bind_schedule(plan, &full, link_of, &p->full);
-	if (status == 0 && tail.n_lanes)
-		status = bind_schedule(plan, &tail, link_of, &p->tail);
-out:
-	rdt_schedule_free(&full);
-	rdt_schedule_free(&tail);
+static void free_schedules(struct rdt_program *p)
+{
+	for (int i = 0; i < p->n_schedules; i++) {
+		for (int l = 0; l < RDT_MAX_LANES; l++)
+			free(p->schedules[i].lanes[l].steps);
+		free(p->schedules[i].spans);
+		free(p->schedules[i].puts);
+	}
+	free(p->schedules);
+	p->schedules = NULL;
+	p->n_schedules = 0;
+}
+
+int rdt_bind_again(rdt_plan *plan, const struct rdt_algorithm *algorithm,
+		   struct rdt_shaper *shaper)
+{
+	struct emitted emitted = { 0 };
+	int *link_of = links_by_rank(plan);
+	int status;
+
+	if (!link_of)
+		return rdt_err(RDT_ERR_NOMEM, "out of memory");
+	status = emit_all(&emitted, algorithm, shaper);
+	if (!status) {
+		free_schedules(&plan->program);
+		plan->program.n_windows = shaper->n_windows;
+		status = bind_all(plan, &emitted, link_of);
+	}
+	free_emitted(&emitted);
 	free(link_of);
 	return status;
 }
 
 static void bind_local(rdt_comm *comm, struct rdt_local *local, const void *base, size_t bytes)
 {
-	struct rdt_mem *mem = rdt_mem_table_find(&comm->memory, base, bytes);
+	struct rdt_mem *mem = bytes ? rdt_mem_table_find(&comm->memory, base, bytes) : NULL;
 
 	local->base =
 		(char *)base; /* INPUT is only read; the engine has one type for all buffers */
@@ -284,49 +356,54 @@ static void bind_local(rdt_comm *comm, struct rdt_local *local, const void *base
 void rdt_bind_buffers(rdt_plan *plan, const struct rdt_call *call)
 {
 	struct rdt_program *p = &plan->program;
-	size_t bytes = call->count * p->elem_size;
+	const rdt_comm *comm = plan->comm;
 
-	if (call->collective == RDT_COLL_BARRIER)
-		return;
-	bind_local(plan->comm, &p->local[RDT_INPUT], call->in, bytes);
-	if (call->out == call->in)
-		p->local[RDT_OUTPUT] = p->local[RDT_INPUT];
-	else
-		bind_local(plan->comm, &p->local[RDT_OUTPUT], call->out, bytes);
+	bind_local(plan->comm, &p->local[RDT_INPUT], call->in,
+		   rdt_call_bytes(comm, call, RDT_INPUT));
+	bind_local(plan->comm, &p->local[RDT_OUTPUT], call->out,
+		   rdt_call_bytes(comm, call, RDT_OUTPUT));
 }
 
 /* ---- the exchange
  * ------------------------------------------------------------------------------------ */
 
 /*
- * What a rank tells its peers of a plan: for each transport, for OUTPUT and SCRATCH, a byte of
- * length and as many bytes of exported memory; length 0 where there is nothing to write to.
+ * What a rank tells its peers of a plan: for each transport, for each buffer, a byte of length and
+ * as many bytes of exported memory; length 0 where there is nothing to go to.
  */
-static const enum rdt_buffer exported[] = { RDT_OUTPUT, RDT_SCRATCH };
-#define N_EXPORTED (sizeof(exported) / sizeof(exported[0]))
-#define BLOB_MAX (RDT_TRANSPORTS * N_EXPORTED * (1 + RDT_EXPORT_MAX))
+#define BLOB_MAX (RDT_TRANSPORTS * RDT_BUFFER_COUNT * (1 + RDT_EXPORT_MAX))
 
-static int export_all(rdt_plan *plan, bool remote_output, unsigned char *blob, size_t *length)
+/* The memory behind a buffer that peers may go to, or NULL. */
+static struct rdt_mem *exported(rdt_plan *plan, int t, int b, const struct rdt_agreed *agreed,
+				const void **base, size_t *bytes)
 {
 	rdt_comm *comm = plan->comm;
-	size_t bytes = plan->call.count * plan->program.elem_size;
+	bool maps = agreed->mapped && comm->transports[t].ops->mem_map;
+
+	if (b == RDT_SCRATCH) {
+		*base = plan->scratch ? plan->scratch->base : NULL;
+		*bytes = plan->scratch ? plan->scratch->bytes : 0;
+		return plan->scratch;
+	}
+	*base = b == RDT_INPUT ? plan->call.in : plan->call.out;
+	*bytes = rdt_call_bytes(comm, &plan->call, (enum rdt_buffer)b);
+	if (*bytes == 0 || !(maps || (b == RDT_OUTPUT && agreed->remote_output)))
+		return NULL;
+	return rdt_mem_table_find(&comm->memory, *base, *bytes);
+}
+
+static int export_all(rdt_plan *plan, const struct rdt_agreed *agreed, unsigned char *blob,
+		      size_t *length)
+{
+	rdt_comm *comm = plan->comm;
 	size_t at = 0;
 
 	for (int t = 0; t < comm->n_transports; t++)
-		for (size_t b = 0; b < N_EXPORTED; b++) {
-			struct rdt_mem *mem = NULL;
-			const void *base = NULL;
-			size_t n = 0, size = 0;
+		for (int b = 0; b < RDT_BUFFER_COUNT; b++) {
+			const void *base;
+			size_t n = 0, size;
+			struct rdt_mem *mem = exported(plan, t, b, agreed, &base, &size);
 
-			if (exported[b] == RDT_SCRATCH && plan->scratch) {
-				mem = plan->scratch;
-				base = mem->base;
-				size = mem->bytes;
-			} else if (exported[b] == RDT_OUTPUT && remote_output && bytes) {
-				base = plan->call.out;
-				size = bytes;
-				mem = rdt_mem_table_find(&comm->memory, base, size);
-			}
 			if (mem) {
 				int status = comm->transports[t].ops->mem_export(
 					mem->handle[t], base, size, blob + at + 1, &n);
@@ -347,19 +424,21 @@ static int import_all(struct rdt_link *link, const unsigned char *blob, size_t l
 	size_t at = 0;
 
 	for (int t = 0; t <= link->transport; t++)
-		for (size_t b = 0; b < N_EXPORTED; b++) {
+		for (int b = 0; b < RDT_BUFFER_COUNT; b++) {
 			size_t n = at < length ? blob[at] : 0;
 
 			if (at >= length || n > length - at - 1)
 				return rdt_err(RDT_ERR_SYSTEM,
 					       "rank %d sent a malformed description of its memory",
 					       link->peer);
-			if (t == link->transport && n) {
+			if (t == link->transport && n && link->used & 1u << b) {
 				int status = link->ops->mem_import(link->ep, blob + at + 1, n,
-								   &link->remote[exported[b]]);
+								   &link->remote[b]);
 
 				if (status)
 					return status;
+				if (link->ops->mem_map)
+					link->mapped[b] = link->ops->mem_map(link->remote[b]);
 			}
 			at += 1 + n;
 		}
@@ -384,7 +463,8 @@ static void attach_link(rdt_plan *plan, int l)
 			__ATOMIC_ACQUIRE);
 }
 
-int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, bool remote_output, int64_t deadline)
+int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, const struct rdt_agreed *agreed,
+		      int64_t deadline)
 {
 	struct rdt_program *p = &plan->program;
 	rdt_comm *comm = plan->comm;
@@ -415,7 +495,7 @@ int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, bool remote_output, int
 	if (p->n_links == 0)
 		return 0;
 
-	status = export_all(plan, remote_output, blob, &length);
+	status = export_all(plan, agreed, blob, &length);
 	if (status)
 		return status;
 	snprintf(key, sizeof(key), "plan/%" PRIu64, sequence);
@@ -427,20 +507,12 @@ int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, bool remote_output, int
 	for (int l = 0; l < p->n_links; l++) {
 		length = sizeof(blob);
 		status = rdt_peers_get(comm, p->links[l].peer, key, blob, &length, deadline);
-		if (status == 0 && p->links[l].written)
+		if (status == 0 && p->links[l].used)
 			status = import_all(&p->links[l], blob, length);
 		if (status)
 			return status;
 	}
 	return 0;
-}
-
-static void free_bound(struct rdt_bound_schedule *s)
-{
-	for (int l = 0; l < RDT_MAX_LANES; l++)
-		free(s->lanes[l].steps);
-	free(s->spans);
-	free(s->puts);
 }
 
 void rdt_bind_free(rdt_plan *plan)
@@ -456,8 +528,7 @@ void rdt_bind_free(rdt_plan *plan)
 		comm->transports[t].ops->reserve(comm->transports[t].handle, -plan->reserved);
 	if (plan->scratch)
 		rdt_memory_free(comm, plan->scratch);
-	free_bound(&p->full);
-	free_bound(&p->tail);
+	free_schedules(p);
 	free(p->links);
 	free(p->consumed);
 	free(p->srcs);

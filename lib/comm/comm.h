@@ -3,18 +3,31 @@
  * The communicator's own structures, shared by the files of lib/comm and by nobody else. The only
  * layer that sees bootstrap, memory, transports and engine together.
  *
- *	create.c   meet the others, leave              call.c     the public collectives, three
- *forms each config.c   RDTRAIN_*                           onecall.c  plans made for plain calls,
- *kept for the next peers.c    which transport for whom, connect   plan.c     agree on a plan, make
- *it, run it memory.c   rdt_alloc, rdt_mem_register         bind.c     schedule -> program
- *	progress.c move everything on, wait            request.c  operations in flight
- *	fail.c     the one failure state
+ *	create.c    meet the others, leave
+ *	split.c     rdt_comm_split
+ *	config.c    RDTRAIN_*
+ *	hosts.c     who is on which host
+ *	peers.c     which transport for whom, connect
+ *	memory.c    rdt_alloc, rdt_mem_register
+ *	call.c      the public collectives, three forms each
+ *	check.c     is a call right, and in words
+ *	onecall.c   plans made for plain calls, kept for the next
+ *	plan.c      agree on a plan, make it, run it
+ *	choose.c    which algorithm
+ *	shape.c     call -> the shapes of its windows
+ *	bind.c      schedule -> program
+ *	journal.c   do all ranks make the same calls?
+ *	transfer.c  send and receive
+ *	request.c   operations in flight
+ *	progress.c  move everything on, wait
+ *	fail.c      the one failure state
  */
 #ifndef RDT_COMM_H
 #define RDT_COMM_H
 
 #include <poll.h>
 
+#include "collectives/meaning.h"
 #include "collectives/algorithms.h"
 #include "lib/base/error.h"
 #include "lib/base/log.h"
@@ -26,16 +39,24 @@
 
 #include "config.h"
 
-/* A collective call, as the user made it. */
+/* A call, as the user made it. */
 struct rdt_call {
 	enum rdt_collective collective;
 	const void *in; /* broadcast: the same as out; barrier: NULL */
 	void *out;
-	size_t count;
+	size_t count; /* elements of the vector, or of each block */
 	enum rdt_type type;
-	enum rdt_op op; /* allreduce */
-	int root;	/* broadcast */
+	enum rdt_op op; /* of those that reduce */
+	int root;	/* broadcast, reduce, gather, scatter; send: the sender */
+	int peer;	/* send: the receiver */
+	/* [size] elements of each rank's block; NULL: `count` each. The caller's array: plans keep a
+	 * copy. All-to-all: of the blocks sent, and of those received. */
+	const size_t *counts, *out_counts;
+	uint64_t longest; /* all-to-all with counts: bytes of the longest block of all ranks */
 };
+
+struct rdt_shaper;
+struct rdt_agreed;
 
 struct rdt_peer {
 	int transport; /* index into comm->transports; -1: not chosen yet */
@@ -54,6 +75,7 @@ struct rdt_request {
 	rdt_plan *plan; /* NULL: over already (a count of zero, a world of one that had nothing to
 			   do) */
 	struct rdt_call call;
+	uint64_t sequence; /* of the operation, in the journal */
 	bool over;
 	int outcome;
 	struct rdt_request *next; /* in the plan's queue, or in the list of free ones */
@@ -66,7 +88,11 @@ struct rdt_plan {
 	struct rdt_call call;
 	bool bound; /* the user's: over its own buffers. Else: made for plain calls, any buffers */
 	bool started; /* at least once */
+	bool varying; /* its schedules are made anew for each operation: all-to-all with counts */
 	int slot;
+	uint64_t number;   /* of the plan, in the order in which they were made */
+	uint64_t sequence; /* of the operation that runs, in the journal */
+	size_t *counts;	   /* the copy to which call.counts and call.out_counts point */
 	struct rdt_program program;
 	struct rdt_mem *scratch;
 	long reserved;			     /* notifications reserved with each transport */
@@ -85,6 +111,8 @@ struct rdt_comm {
 	struct rdt_bootstrap *boot; /* NULL in a world of one */
 	const struct rdt_bootstrap_ops *boot_ops;
 	unsigned char nonce[RDT_NONCE_BYTES];
+	/* Number of each rank's host; NULL where no peer's memory can be mapped. */
+	int *host;
 	bool one_host; /* all ranks are on this host */
 	struct rdt_wait_policy policy;
 
@@ -100,6 +128,8 @@ struct rdt_comm {
 	uint64_t plan_sequence;
 	bool slot_used[RDT_SLOTS];
 	uint64_t call_sequence;
+	uint64_t splits; /* rdt_comm_split calls so far */
+	struct rdt_journal *journal;
 	int n_cached;
 
 	struct rdt_request requests[RDT_REQUESTS];
@@ -143,26 +173,45 @@ void rdt_memory_free(rdt_comm *comm, struct rdt_mem *mem);
 /* Frees what the user left. */
 void rdt_memory_close(rdt_comm *comm);
 
+/* hosts.c */
+/* Finds out who shares a host with whom: comm->one_host, and comm->host where it matters. */
+int rdt_hosts_find(rdt_comm *comm, int64_t deadline);
+
+/* check.c */
+int rdt_call_check(rdt_comm *comm, const struct rdt_call *call);
+/* Words for a call: "allreduce of 1000 float32, sum". */
+void rdt_call_describe(const struct rdt_call *call, char *text, size_t size);
+/* Does the call move nothing at all, on any rank? */
+bool rdt_call_is_empty(const rdt_comm *comm, const struct rdt_call *call);
+/* A number for the counts, the same on all ranks (0: none): in an all-to-all they may differ. */
+uint32_t rdt_call_hash(const rdt_comm *comm, const struct rdt_call *call);
+
+/* choose.c */
+/* The algorithm for a call; equal on all ranks. NULL, with the sentence set: INVALID. */
+const struct rdt_algorithm *rdt_choose(rdt_comm *comm, const struct rdt_call *call,
+				       const struct rdt_shaper *shaper);
+
 /* bind.c */
-/* Makes plan->program from schedules, for a call with given windows. Fills everything but links'
- * endpoints and remotes, and bases. */
-int rdt_bind(rdt_plan *plan, const struct rdt_algorithm *algorithm, bool remote_output);
+/* Makes plan->program from the schedules of all windows. Fills everything but links' endpoints and
+ * remotes, and bases. */
+int rdt_bind(rdt_plan *plan, const struct rdt_algorithm *algorithm, struct rdt_shaper *shaper);
+/* The same for another call of a varying plan: links and scratch stay. */
+int rdt_bind_again(rdt_plan *plan, const struct rdt_algorithm *algorithm,
+		   struct rdt_shaper *shaper);
 /* Sets INPUT and OUTPUT. */
 void rdt_bind_buffers(rdt_plan *plan, const struct rdt_call *call);
 /* What the links of the program need of its peers, exchanged through the rendezvous. */
-int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, bool remote_output, int64_t deadline);
+int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, const struct rdt_agreed *agreed,
+		      int64_t deadline);
 void rdt_bind_free(rdt_plan *plan);
 
 /* plan.c */
-int rdt_call_check(rdt_comm *comm, const struct rdt_call *call);
 int rdt_plan_make(rdt_comm *comm, const struct rdt_call *call, bool bound, rdt_plan **plan);
 void rdt_plan_free(rdt_plan *plan);
 /* Starts the program and counts it among the active ones. */
 void rdt_plan_activate(rdt_plan *plan);
 /* One round for a caller that polls, with the deadline of the plan's operation: 0 or failed. */
 int rdt_plan_poll(rdt_plan *plan);
-/* Words for a call: "allreduce of 1000 float32, sum". */
-void rdt_call_describe(const struct rdt_call *call, char *text, size_t size);
 
 /* onecall.c */
 /* The plan for a plain call, made if there is none. Collective when it is made. */

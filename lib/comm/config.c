@@ -2,6 +2,7 @@
 /* The RDTRAIN_* table and its parser; see config.h. */
 #include "config.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
@@ -40,8 +41,24 @@ static const struct {
 	{ "RDTRAIN_SHM_CMA", "1", "0: never write into a peer's memory with process_vm_writev" },
 	{ "RDTRAIN_ALLREDUCE", "",
 	  "use this algorithm for every allreduce (rank 0's value holds for all)" },
+	{ "RDTRAIN_REDUCE_SCATTER", "",
+	  "use this algorithm for every reduce_scatter (rank 0's value holds for all)" },
+	{ "RDTRAIN_ALLGATHER", "",
+	  "use this algorithm for every allgather (rank 0's value holds for all)" },
 	{ "RDTRAIN_BROADCAST", "",
 	  "use this algorithm for every broadcast (rank 0's value holds for all)" },
+	{ "RDTRAIN_REDUCE", "",
+	  "use this algorithm for every reduce (rank 0's value holds for all)" },
+	{ "RDTRAIN_GATHER", "",
+	  "use this algorithm for every gather (rank 0's value holds for all)" },
+	{ "RDTRAIN_SCATTER", "",
+	  "use this algorithm for every scatter (rank 0's value holds for all)" },
+	{ "RDTRAIN_ALLTOALL", "",
+	  "use this algorithm for every alltoall (rank 0's value holds for all)" },
+	{ "RDTRAIN_BARRIER", "",
+	  "use this algorithm for every barrier (rank 0's value holds for all)" },
+	{ "RDTRAIN_RANK_ORDER", "0",
+	  "1: sum in the order of ranks only: the same bits whatever the placement and the algorithm (rank 0's value holds for all)" },
 	{ "RDTRAIN_WINDOW", "by size",
 	  "bytes of one window, 4096 to 4194304 (rank 0's value holds for all)" },
 	{ "RDTRAIN_CPU", "best", "instruction set of the reductions: baseline, avx2 or avx512" },
@@ -109,18 +126,27 @@ static int read_seconds(const char *name, double option, double fallback, double
 	return 0;
 }
 
-static int read_name(const char *name, char *to, size_t size)
+/* RDTRAIN_ALLREDUCE, RDTRAIN_BROADCAST, ...: whether there is such an algorithm is told when a call
+ * asks for it. */
+static int read_algorithms(struct rdt_config *config)
 {
-	const char *value = value_of(name);
+	for (int c = 0; c < RDT_COLL_COUNT; c++) {
+		char name[64] = "RDTRAIN_";
+		const char *collective = rdt_collective_name((enum rdt_collective)c), *value;
+		size_t n = strlen(name);
 
-	to[0] = '\0';
-	if (!value)
-		return 0;
-	if (strlen(value) >= size)
-		return rdt_err(RDT_ERR_INVALID,
-			       "%s=%.64s names no algorithm; `rdtrain verify` lists them", name,
-			       value);
-	strcpy(to, value);
+		for (; *collective; collective++)
+			name[n++] = (char)toupper((unsigned char)*collective);
+		name[n] = '\0';
+		value = value_of(name);
+		if (!value || c == RDT_COLL_SEND)
+			continue;
+		if (strlen(value) >= sizeof(config->algorithm[c]))
+			return rdt_err(RDT_ERR_INVALID,
+				       "%s=%.64s names no algorithm; `rdtrain verify` lists them",
+				       name, value);
+		strcpy(config->algorithm[c], value);
+	}
 	return 0;
 }
 
@@ -151,7 +177,7 @@ static int read_transport(const struct rdt_options *options, enum rdt_transport_
 
 int rdt_config_read(const struct rdt_options *options, struct rdt_config *config)
 {
-	int cma = 1, status;
+	int cma = 1, rank_order = 0, status;
 	long window = 0;
 
 	*config = (struct rdt_config){
@@ -175,9 +201,8 @@ int rdt_config_read(const struct rdt_options *options, struct rdt_config *config
 	    (status = read_int("RDTRAIN_SHM_CMA", 0, 1, &cma)) ||
 	    (status = read_int("RDTRAIN_LOCAL_SIZE", 1, INT_MAX, &config->local_size)) ||
 	    (status = read_integer("RDTRAIN_WINDOW", 4096, 4 << 20, &window)) ||
-	    (status = read_name("RDTRAIN_ALLREDUCE", config->allreduce,
-				sizeof(config->allreduce))) ||
-	    (status = read_name("RDTRAIN_BROADCAST", config->broadcast, sizeof(config->broadcast))))
+	    (status = read_int("RDTRAIN_RANK_ORDER", 0, 1, &rank_order)) ||
+	    (status = read_algorithms(config)))
 		return status;
 	/* torchrun's name for it; anything but a number is not ours to complain about. */
 	if (!config->local_size && value_of("LOCAL_WORLD_SIZE"))
@@ -185,6 +210,7 @@ int rdt_config_read(const struct rdt_options *options, struct rdt_config *config
 	if (config->local_size < 0)
 		config->local_size = 0;
 	config->cma = cma;
+	config->rank_order = rank_order;
 	config->window = (uint64_t)window;
 	return 0;
 }

@@ -14,6 +14,10 @@
 
 #include <rdtrain/rdtrain.h>
 
+#include "collectives/schedule.h"
+
+#define RDT_ALGORITHM_NAME 32 /* bytes of an algorithm's name, with its terminator */
+
 enum rdt_transport_choice { RDT_TRANSPORT_AUTO, RDT_TRANSPORT_SHM, RDT_TRANSPORT_VERBS };
 
 struct rdt_config {
@@ -26,7 +30,8 @@ struct rdt_config {
 	bool cma;
 	/* Rank 0's hold for all. */
 	uint64_t window;		   /* bytes; 0: chosen by size */
-	char allreduce[32], broadcast[32]; /* an algorithm's name; "": chosen by size */
+	char algorithm[RDT_COLL_COUNT][RDT_ALGORITHM_NAME]; /* by collective; "": chosen */
+	bool rank_order; /* only algorithms that sum in the order of ranks */
 };
 
 /* Options win over the environment. INVALID names the option or variable, and what it may be. */

@@ -29,19 +29,19 @@ int rdt_comm_size(const rdt_comm *comm)
 
 /* The settings that must be the same everywhere are rank 0's. */
 struct common {
-	uint64_t window;
-	char allreduce[32], broadcast[32];
+	uint64_t window, rank_order;
+	char algorithm[RDT_COLL_COUNT][RDT_ALGORITHM_NAME];
 };
 
 static int share_settings(rdt_comm *comm, int64_t deadline)
 {
-	struct common common = { .window = comm->config.window };
+	struct common common = { .window = comm->config.window,
+				 .rank_order = comm->config.rank_order };
 	size_t length = sizeof(common);
 	int status;
 
 	if (comm->rank == 0) {
-		memcpy(common.allreduce, comm->config.allreduce, sizeof(common.allreduce));
-		memcpy(common.broadcast, comm->config.broadcast, sizeof(common.broadcast));
+		memcpy(common.algorithm, comm->config.algorithm, sizeof(common.algorithm));
 		return comm->boot_ops->put(comm->boot, "settings", &common, sizeof(common));
 	}
 	status = rdt_peers_get(comm, 0, "settings", &common, &length, deadline);
@@ -51,10 +51,10 @@ static int share_settings(rdt_comm *comm, int64_t deadline)
 		return rdt_err(RDT_ERR_SYSTEM, "rank 0 sent settings of %zu bytes instead of %zu",
 			       length, sizeof(common));
 	comm->config.window = common.window;
-	memcpy(comm->config.allreduce, common.allreduce, sizeof(common.allreduce));
-	memcpy(comm->config.broadcast, common.broadcast, sizeof(common.broadcast));
-	comm->config.allreduce[sizeof(common.allreduce) - 1] = '\0';
-	comm->config.broadcast[sizeof(common.broadcast) - 1] = '\0';
+	comm->config.rank_order = common.rank_order;
+	memcpy(comm->config.algorithm, common.algorithm, sizeof(common.algorithm));
+	for (int c = 0; c < RDT_COLL_COUNT; c++)
+		comm->config.algorithm[c][RDT_ALGORITHM_NAME - 1] = '\0';
 	return 0;
 }
 
@@ -84,6 +84,7 @@ static void release(rdt_comm *comm, bool orderly)
 		comm->boot_ops->close(comm->boot, orderly);
 	rdt_peers_close(comm);
 	free(comm->fds);
+	free(comm->host);
 	free(comm->peers);
 	free(comm);
 }

@@ -7,12 +7,8 @@
  */
 #include "comm.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "lib/base/clock.h"
 
@@ -71,41 +67,15 @@ int rdt_peers_get(rdt_comm *comm, int rank, const char *key, void *value, size_t
 /* ---- opening
  * ---------------------------------------------------------------------------------------- */
 
-static unsigned long namespace_id(const char *path)
-{
-	struct stat ns;
-
-	return stat(path, &ns) < 0 ? 0 : (unsigned long)ns.st_ino;
-}
-
-/* What makes two ranks share a host, as shm needs it: kernel, pid and user namespace, user. */
-static void host_name(const rdt_comm *comm, char *text, size_t size)
-{
-	char boot_id[64] = "";
-	int fd;
-
-	if (comm->config.host_id) {
-		snprintf(boot_id, sizeof(boot_id), "%s", comm->config.host_id);
-	} else {
-		fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-		if (fd >= 0) {
-			ssize_t n = read(fd, boot_id, sizeof(boot_id) - 1);
-
-			boot_id[n > 0 ? n : 0] = '\0';
-			boot_id[strcspn(boot_id, "\n")] = '\0';
-			close(fd);
-		}
-	}
-	snprintf(text, size, "host %s, pid namespace %lu, user namespace %lu, user %u", boot_id,
-		 namespace_id("/proc/self/ns/pid"), namespace_id("/proc/self/ns/user"), geteuid());
-}
-
 static int open_one(rdt_comm *comm, const struct rdt_transport_ops *ops)
 {
 	struct rdt_transport_config config = {
 		.rank = comm->rank,
 		.size = comm->size,
-		.host_id = comm->config.host_id,
+		/* Forced shm reaches whom it can: RDTRAIN_HOST_ID then only tells the algorithms
+		 * what to take for a host. */
+		.host_id = comm->config.transport == RDT_TRANSPORT_SHM ? NULL
+								       : comm->config.host_id,
 		.ifname = comm->config.ifname,
 		.ib_hca = comm->config.ib_hca,
 		.ib_timeout = comm->config.ib_timeout,
@@ -150,7 +120,7 @@ static int publish_addresses(rdt_comm *comm)
 int rdt_peers_open(rdt_comm *comm, int64_t deadline)
 {
 	enum rdt_transport_choice choice = comm->config.transport;
-	char host[RDT_SIGNATURE_MAX], words[RDT_SIGNATURE_MAX];
+	char words[RDT_SIGNATURE_MAX];
 	struct rdt_fence fence;
 	int status;
 
@@ -163,11 +133,9 @@ int rdt_peers_open(rdt_comm *comm, int64_t deadline)
 		return rdt_fail(comm, RDT_ERR_MISMATCH, -1, true,
 				"rank %d runs \"%s\", rank %d runs \"%s\"", fence.rank_a,
 				fence.signature_a, fence.rank_b, fence.signature_b);
-	host_name(comm, host, sizeof(host));
-	status = rdt_peers_fence(comm, host, 0, &fence, deadline);
+	status = rdt_hosts_find(comm, deadline);
 	if (status)
 		return status;
-	comm->one_host = fence.equal;
 
 	if (choice != RDT_TRANSPORT_VERBS) {
 		status = open_one(comm, &rdt_shm_ops);

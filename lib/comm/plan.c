@@ -15,94 +15,43 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "lib/base/clock.h"
 
+#include "shape.h"
+
 #define FLAG_OUTPUT_EXPORTABLE 1u
+#define FLAG_MAPPED 2u /* INPUT and OUTPUT are of rdt_alloc */
 
-void rdt_call_describe(const struct rdt_call *call, char *text, size_t size)
+static bool all_transports(rdt_comm *comm, const struct rdt_mem *mem,
+			   bool (*able)(const struct rdt_transport_ops *, const struct rdt_region *))
 {
-	switch (call->collective) {
-	case RDT_COLL_ALLREDUCE:
-		snprintf(text, size, "allreduce of %zu %s, %s", call->count,
-			 rdt_type_name(call->type), rdt_op_name(call->op));
-		return;
-	case RDT_COLL_BROADCAST:
-		snprintf(text, size, "broadcast of %zu %s from rank %d", call->count,
-			 rdt_type_name(call->type), call->root);
-		return;
-	case RDT_COLL_BARRIER: snprintf(text, size, "barrier"); return;
-	default: break;
-	}
-	snprintf(text, size, "unknown collective");
-}
-
-static bool overlap(const char *a, const char *b, size_t bytes)
-{
-	return a < b + bytes && b < a + bytes;
-}
-
-int rdt_call_check(rdt_comm *comm, const struct rdt_call *call)
-{
-	const char *name = rdt_collective_name(call->collective);
-	size_t elem;
-
-	if (!comm)
-		return rdt_err(RDT_ERR_INVALID, "rdt_%s: no communicator", name);
-	if (call->collective == RDT_COLL_BARRIER)
-		return 0;
-	elem = rdt_type_size(call->type);
-	if (elem == 0)
-		return rdt_err(RDT_ERR_INVALID, "rdt_%s: %d is no enum rdt_type", name,
-			       (int)call->type);
-	if (call->collective == RDT_COLL_ALLREDUCE && !rdt_op_name(call->op))
-		return rdt_err(RDT_ERR_INVALID, "rdt_%s: %d is no enum rdt_op", name,
-			       (int)call->op);
-	if (call->collective == RDT_COLL_BROADCAST && (call->root < 0 || call->root >= comm->size))
-		return rdt_err(RDT_ERR_INVALID, "rdt_%s: root %d is not a rank of 0..%d", name,
-			       call->root, comm->size - 1);
-	if (call->count > (size_t)PTRDIFF_MAX / elem)
-		return rdt_err(RDT_ERR_INVALID,
-			       "rdt_%s: %zu elements of %zu bytes are more than memory holds", name,
-			       call->count, elem);
-	if (call->count && (!call->in || !call->out))
-		return rdt_err(RDT_ERR_INVALID, "rdt_%s: %s is NULL", name,
-			       call->in ? "out" : "in");
-	if (call->in != call->out && overlap(call->in, call->out, call->count * elem))
-		return rdt_err(RDT_ERR_INVALID,
-			       "rdt_%s: in and out overlap without being the same; pass equal "
-			       "pointers for in "
-			       "place, or separate buffers",
-			       name);
-	return 0;
-}
-
-/* Rank 0's override, else by size. */
-static const struct rdt_algorithm *choose(rdt_comm *comm, const struct rdt_call *call)
-{
-	const char *forced = call->collective == RDT_COLL_ALLREDUCE   ? comm->config.allreduce
-			     : call->collective == RDT_COLL_BROADCAST ? comm->config.broadcast
-								      : "";
-
-	if (*forced)
-		return rdt_algorithm_find(call->collective, forced);
-	for (const struct rdt_algorithm *a = rdt_algorithms; a->name; a++)
-		if (a->collective == call->collective)
-			return a;
-	return NULL;
-}
-
-static bool output_exportable(rdt_comm *comm, const struct rdt_call *call)
-{
-	struct rdt_mem *mem = rdt_mem_table_find(&comm->memory, call->out,
-						 call->count * rdt_type_size(call->type));
-
-	if (!mem)
-		return false;
 	for (int t = 0; t < comm->n_transports; t++)
-		if (!mem->handle[t] || !comm->transports[t].ops->mem_exportable(mem->handle[t]))
+		if (!mem->handle[t] || !able(comm->transports[t].ops, mem->handle[t]))
 			return false;
 	return true;
+}
+
+static bool exportable(const struct rdt_transport_ops *ops, const struct rdt_region *region)
+{
+	return ops->mem_exportable(region);
+}
+
+/* What this rank can offer for a plan over the user's buffers. A buffer that it does not have
+ * stands in nobody's way. */
+static uint64_t offer(rdt_comm *comm, const struct rdt_call *call)
+{
+	uint64_t in = rdt_call_bytes(comm, call, RDT_INPUT);
+	uint64_t out = rdt_call_bytes(comm, call, RDT_OUTPUT), flags = 0;
+	struct rdt_mem *in_mem = in ? rdt_mem_table_find(&comm->memory, call->in, in) : NULL;
+	struct rdt_mem *out_mem = out ? rdt_mem_table_find(&comm->memory, call->out, out) : NULL;
+
+	if (!out || (out_mem && all_transports(comm, out_mem, exportable)))
+		flags |= FLAG_OUTPUT_EXPORTABLE;
+	if ((!in || (in_mem && in_mem->block.base)) && (!out || (out_mem && out_mem->block.base)))
+		flags |= FLAG_MAPPED;
+	return flags;
 }
 
 /* Do all ranks make the same plan? *flags: mine in, everybody's out. */
@@ -117,6 +66,9 @@ static int agree(rdt_comm *comm, const struct rdt_call *call, bool bound, uint64
 		return 0;
 	rdt_call_describe(call, words, sizeof(words));
 	snprintf(signature, sizeof(signature), "%s%s", words, bound ? " (plan)" : "");
+	if (call->counts)
+		snprintf(signature + strlen(signature), sizeof(signature) - strlen(signature),
+			 " #%08x", rdt_call_hash(comm, call));
 	status = rdt_peers_fence(comm, signature, *flags, &fence, deadline);
 	if (status)
 		return status;
@@ -156,51 +108,77 @@ static int connect_links(rdt_plan *plan, int64_t deadline)
 	return status;
 }
 
-static int make(rdt_plan *plan, uint64_t sequence)
+/* Keeps the counts: the caller's array is his again when the call returns. */
+static int copy_counts(rdt_plan *plan)
 {
-	rdt_comm *comm = plan->comm;
-	const struct rdt_call *call = &plan->call;
-	int64_t deadline = rdt_deadline(comm->config.timeout_s);
-	const struct rdt_algorithm *algorithm;
-	uint64_t flags = plan->bound && output_exportable(comm, call) ? FLAG_OUTPUT_EXPORTABLE : 0;
+	size_t n = (size_t)plan->comm->size;
+	struct rdt_call *call = &plan->call;
+
+	if (!call->counts)
+		return 0;
+	plan->counts = calloc(2 * n, sizeof(*plan->counts));
+	if (!plan->counts)
+		return rdt_err(RDT_ERR_NOMEM, "out of memory for the counts of %zu ranks", n);
+	memcpy(plan->counts, call->counts, n * sizeof(*plan->counts));
+	call->counts = plan->counts;
+	if (call->out_counts) {
+		memcpy(plan->counts + n, call->out_counts, n * sizeof(*plan->counts));
+		call->out_counts = plan->counts + n;
+	}
+	return 0;
+}
+
+static void tell(const rdt_plan *plan, const struct rdt_algorithm *algorithm,
+		 const struct rdt_agreed *agreed)
+{
 	char words[128];
-	bool remote_output;
-	int status;
 
-	status = agree(comm, call, plan->bound, &flags, deadline);
-	if (status)
-		return status;
-	remote_output = flags & FLAG_OUTPUT_EXPORTABLE;
-	plan->slot = take_slot(comm);
-	if (plan->slot < 0)
-		return rdt_err(RDT_ERR_NOMEM,
-			       "%d plans are alive on this communicator; destroy some first",
-			       RDT_SLOTS);
-	algorithm = choose(comm, call);
-	if (!algorithm)
-		return rdt_err(RDT_ERR_INVALID,
-			       "no algorithm \"%s\" for %s; `rdtrain verify` lists them",
-			       call->collective == RDT_COLL_ALLREDUCE ? comm->config.allreduce
-								      : comm->config.broadcast,
-			       rdt_collective_name(call->collective));
-	status = rdt_bind(plan, algorithm, remote_output);
-	if (status)
-		return status;
-	status = connect_links(plan, deadline);
-	if (status)
-		return status;
-	status = rdt_bind_exchange(plan, sequence, remote_output, deadline);
-	if (status)
-		return status;
-	rdt_bind_buffers(plan, call);
-
-	rdt_call_describe(call, words, sizeof(words));
+	rdt_call_describe(&plan->call, words, sizeof(words));
 	rdt_info("%s%s: %s, %" PRIu64 " windows of %" PRIu64
 		 " bytes, %d at a time, %zu bytes of scratch, %s",
 		 words, plan->bound ? " (plan)" : "", algorithm->name, plan->program.n_windows,
 		 plan->program.window_bytes, plan->program.n_slots,
 		 plan->scratch ? plan->scratch->bytes : 0,
-		 remote_output ? "straight into OUTPUT" : "through scratch");
+		 agreed->mapped		 ? "buffers mapped"
+		 : agreed->remote_output ? "straight into OUTPUT"
+					 : "through scratch");
+}
+
+static int make(rdt_plan *plan)
+{
+	rdt_comm *comm = plan->comm;
+	const struct rdt_call *call = &plan->call;
+	int64_t deadline = rdt_deadline(comm->config.timeout_s);
+	uint64_t flags = plan->bound ? offer(comm, call) : 0;
+	const struct rdt_algorithm *algorithm;
+	struct rdt_shaper shaper;
+	struct rdt_agreed agreed;
+	int status = copy_counts(plan);
+
+	if (!status)
+		status = agree(comm, call, plan->bound, &flags, deadline);
+	if (status)
+		return status;
+	agreed = (struct rdt_agreed){ flags & FLAG_OUTPUT_EXPORTABLE, flags & FLAG_MAPPED };
+	plan->slot = take_slot(comm);
+	if (plan->slot < 0)
+		return rdt_err(RDT_ERR_NOMEM,
+			       "%d plans are alive on this communicator; destroy some first",
+			       RDT_SLOTS);
+	status = rdt_shaper_open(&shaper, comm, call, &agreed);
+	if (status)
+		return status;
+	algorithm = rdt_choose(comm, call, &shaper);
+	status = algorithm ? rdt_bind(plan, algorithm, &shaper) : RDT_ERR_INVALID;
+	rdt_shaper_close(&shaper);
+	if (!status)
+		status = connect_links(plan, deadline);
+	if (!status)
+		status = rdt_bind_exchange(plan, plan->number, &agreed, deadline);
+	if (status)
+		return status;
+	rdt_bind_buffers(plan, call);
+	tell(plan, algorithm, &agreed);
 	return 0;
 }
 
@@ -222,7 +200,8 @@ int rdt_plan_make(rdt_comm *comm, const struct rdt_call *call, bool bound, rdt_p
 	plan->next = comm->plans;
 	comm->plans = plan;
 
-	status = make(plan, comm->plan_sequence++);
+	plan->number = comm->plan_sequence++;
+	status = make(plan);
 	if (status) {
 		/* The others are in the middle of making it too: they must not wait for this rank.
 		 */
@@ -248,6 +227,7 @@ void rdt_plan_free(rdt_plan *plan)
 	rdt_bind_free(plan);
 	if (plan->slot >= 0)
 		comm->slot_used[plan->slot] = false;
+	free(plan->counts);
 	free(plan);
 }
 

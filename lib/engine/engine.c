@@ -10,10 +10,22 @@
 
 #include "lib/base/error.h"
 
-static inline const struct rdt_bound_schedule *schedule_of(const struct rdt_program *p,
-							   uint64_t window)
+/* Enters slot `s` for `window`; windows of a slot only go up. */
+static void enter_window(struct rdt_program *p, int s, uint64_t window)
 {
-	return p->tail.n_lanes && window == p->n_windows - 1 ? &p->tail : &p->full;
+	struct rdt_slot_state *slot = &p->slots[s];
+	const struct rdt_bound_schedule *last = &p->schedules[p->n_schedules - 1];
+
+	slot->window = window;
+	while (slot->schedule < last && slot->schedule[1].first <= window)
+		slot->schedule++;
+}
+
+static uint64_t windows_of(const struct rdt_program *p, int i)
+{
+	uint64_t end = i + 1 < p->n_schedules ? p->schedules[i + 1].first : p->n_windows;
+
+	return end - p->schedules[i].first;
 }
 
 static void rewind_lanes(struct rdt_program *p, int s)
@@ -24,19 +36,20 @@ static void rewind_lanes(struct rdt_program *p, int s)
 
 void rdt_engine_start(struct rdt_program *p)
 {
-	uint64_t full = p->n_windows - (p->tail.n_lanes ? 1 : 0);
-
 	for (int i = 0; i < p->n_links; i++) {
 		struct rdt_link *link = &p->links[i];
 
-		link->puts_left = full * p->full.puts[i] + (p->tail.n_lanes ? p->tail.puts[i] : 0);
+		link->puts_left = 0;
+		for (int k = 0; k < p->n_schedules; k++)
+			link->puts_left += windows_of(p, k) * p->schedules[k].puts[i];
 		link->quiet_at = 0;
 	}
 	p->slots_running = 0;
 	for (int s = 0; s < p->n_slots; s++) {
 		bool work = (uint64_t)s < p->n_windows;
 
-		p->slots[s].window = (uint64_t)s;
+		p->slots[s].schedule = p->schedules;
+		enter_window(p, s, (uint64_t)s);
 		p->slots[s].lanes_running = work ? p->n_lanes : 0;
 		p->slots_running += work;
 		rewind_lanes(p, s);
@@ -61,7 +74,10 @@ static inline uint64_t position(const struct rdt_program *p, int s,
 
 static inline char *address(const struct rdt_program *p, int s, const struct rdt_bound_span *span)
 {
-	return p->local[span->buffer].base + position(p, s, span);
+	char *base = span->link == RDT_LINK_MINE ? p->local[span->buffer].base
+						 : p->links[span->link].mapped[span->buffer];
+
+	return base + position(p, s, span);
 }
 
 static int put(struct rdt_program *p, int s, unsigned lane,
@@ -134,7 +150,7 @@ static int run_lane(struct rdt_program *p, int s, int l)
 {
 	unsigned lane = (unsigned)(s * p->n_lanes + l);
 	struct rdt_lane_state *state = &p->lanes[lane];
-	const struct rdt_bound_schedule *schedule = schedule_of(p, p->slots[s].window);
+	const struct rdt_bound_schedule *schedule = p->slots[s].schedule;
 	const struct rdt_bound_lane *steps = &schedule->lanes[l];
 	int done = 0;
 
@@ -183,6 +199,7 @@ static void next_window(struct rdt_program *p, int s)
 		p->slots_running--;
 		return;
 	}
+	enter_window(p, s, slot->window);
 	slot->lanes_running = p->n_lanes;
 	rewind_lanes(p, s);
 }
@@ -224,7 +241,7 @@ void rdt_engine_waits_for(const struct rdt_program *p, void (*tell)(void *arg, i
 		if (slot->window >= p->n_windows || slot->lanes_running == 0)
 			continue;
 		for (int l = 0; l < p->n_lanes; l++) {
-			const struct rdt_bound_lane *lane = &schedule_of(p, slot->window)->lanes[l];
+			const struct rdt_bound_lane *lane = &slot->schedule->lanes[l];
 			uint32_t at = p->lanes[s * p->n_lanes + l].step;
 
 			if (at < lane->n_steps &&

@@ -7,7 +7,8 @@
  *
  * An operation is cut into windows of `window_bytes`; `n_slots` windows are under way at a time,
  * and window w runs in slot w mod n_slots. Each slot has the schedule's lanes and its own scratch.
- * The last window may be shorter and then has a schedule of its own.
+ * Windows of other lengths (the last one, or those past the end of a shorter block) have schedules
+ * of their own.
  */
 #ifndef RDT_PROGRAM_H
 #define RDT_PROGRAM_H
@@ -39,8 +40,10 @@ struct rdt_bound_lane {
 	uint32_t n_steps;
 };
 
-/* A schedule with its owners resolved. */
+/* A schedule with its owners resolved, for the windows from `first` to where the next one's begin.
+ */
 struct rdt_bound_schedule {
+	uint64_t first;
 	int n_lanes;
 	struct rdt_bound_lane lanes[RDT_MAX_LANES];
 	struct rdt_bound_span *spans;
@@ -53,8 +56,9 @@ struct rdt_link {
 	int transport; /* index into rdt_program.local[].region */
 	struct rdt_ep *ep;
 	const struct rdt_transport_ops *ops;
-	bool written;				     /* some step puts data there */
-	struct rdt_remote *remote[RDT_BUFFER_COUNT]; /* NULL where no step writes */
+	unsigned used;				     /* bit b: some step names its buffer b */
+	struct rdt_remote *remote[RDT_BUFFER_COUNT]; /* NULL where no step goes */
+	char *mapped[RDT_BUFFER_COUNT];		     /* where that is mapped here; or NULL */
 	/* running state */
 	uint64_t puts_left; /* PUTs still to come in this operation */
 	uint64_t quiet_at;  /* ep's `completed` must reach this before the operation is over */
@@ -77,13 +81,15 @@ struct rdt_lane_state {
 
 struct rdt_slot_state {
 	uint64_t window;
+	const struct rdt_bound_schedule *schedule; /* of that window */
 	uint32_t epoch;	   /* counts runs, for ever; scratch copy = epoch % scratch_epochs */
 	int lanes_running; /* the slot moves to its next window when all its lanes are through */
 };
 
 struct rdt_program {
 	/* what to run */
-	struct rdt_bound_schedule full, tail; /* tail.n_lanes == 0: all windows are full */
+	struct rdt_bound_schedule *schedules; /* ascending by `first` */
+	int n_schedules;
 	uint64_t n_windows, window_bytes;
 	int n_slots, n_lanes;	 /* lanes of one slot */
 	unsigned channel;	 /* the first of n_slots * n_lanes notification channels */

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "lib/comm/comm.h"
+#include "lib/comm/shape.h"
 #include "tests/fake.h"
 #include "tests/values.h"
 
@@ -34,7 +35,9 @@ struct setting {
 
 static void rank_init(struct rank *me, struct fake_net *net, const struct setting *s, int rank)
 {
+	const struct rdt_agreed agreed = { .remote_output = s->remote_output };
 	struct rdt_call *call = &me->plan.call;
+	struct rdt_shaper shaper;
 
 	me->comm.rank = rank;
 	me->comm.size = s->n;
@@ -54,7 +57,9 @@ static void rank_init(struct rank *me, struct fake_net *net, const struct settin
 		.root = s->root,
 	};
 	me->plan.comm = &me->comm;
-	assert_int_equal(rdt_bind(&me->plan, s->algorithm, s->remote_output), 0);
+	assert_int_equal(rdt_shaper_open(&shaper, &me->comm, call, &agreed), 0);
+	assert_int_equal(rdt_bind(&me->plan, s->algorithm, &shaper), 0);
+	rdt_shaper_close(&shaper);
 	rdt_bind_buffers(&me->plan, call);
 	if (me->plan.scratch)
 		me->plan.program.local[RDT_SCRATCH].base = me->plan.scratch->base;
