@@ -45,8 +45,7 @@ static bool even(int size, const struct rdt_layout *layout)
 bool rdt_algorithm_applies(const struct rdt_algorithm *algorithm, int size,
 			   const struct rdt_shape *shape)
 {
-	if (!(algorithm->flags & RAGGED) &&
-	    !(even(size, &shape->in) && even(size, &shape->out)))
+	if (!(algorithm->flags & RAGGED) && !(even(size, &shape->in) && even(size, &shape->out)))
 		return false;
 	return !algorithm->applies || algorithm->applies(size, shape);
 }

@@ -121,8 +121,7 @@ bool rdt_applies_hierarchy(int size, const struct rdt_shape *);
 /* tree.c */
 int rdt_emit_tree_broadcast(const struct rdt_group *, const struct rdt_shape *,
 			    struct rdt_schedule *);
-int rdt_emit_tree_reduce(const struct rdt_group *, const struct rdt_shape *,
-			 struct rdt_schedule *);
+int rdt_emit_tree_reduce(const struct rdt_group *, const struct rdt_shape *, struct rdt_schedule *);
 struct rdt_cost rdt_cost_tree_broadcast(int size, const struct rdt_shape *);
 struct rdt_cost rdt_cost_tree_reduce(int size, const struct rdt_shape *);
 

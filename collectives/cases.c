@@ -52,10 +52,11 @@ void rdt_verify_shape(const struct rdt_verify_case *c, int run, int rank,
 	}
 	for (int i = 0; i < c->size; i++) {
 		/* In place an all-to-all sends each rank as much as it gets from it. */
-		int low = c->in_place && i < rank ? i : rank, high = c->in_place && i < rank ? rank : i;
+		int low = c->in_place && i < rank ? i : rank,
+		    high = c->in_place && i < rank ? rank : i;
 
-		out->in_length[i] = alltoall ? block_bytes(c, count, low, high)
-					     : block_bytes(c, count, i, 0);
+		out->in_length[i] =
+			alltoall ? block_bytes(c, count, low, high) : block_bytes(c, count, i, 0);
 		out->out_length[i] = !alltoall	   ? out->in_length[i]
 				     : c->in_place ? out->in_length[i]
 						   : block_bytes(c, count, i, rank);
@@ -153,10 +154,10 @@ static int visit_counts(const struct rdt_verify_case *base, const struct visitor
 {
 	const uint64_t n = (uint64_t)base->size;
 	const uint64_t vectors[][2] = {
-		{ n + 1, 1 },	      { 3 * n - 1, 2 }, { 2 * n + 1, 2 * n + 2 },
-		{ 0, 0 },	      { 1, 0 },		{ 2, n - 1 },
-		{ n - 1, n + 1 },     { n, n },		{ 2 * n + 1, n },
-		{ n, 3 * n - 1 },     { 2, 3 * n - 1 }, { 3 * n - 1, 3 * n - 1 },
+		{ n + 1, 1 },	  { 3 * n - 1, 2 }, { 2 * n + 1, 2 * n + 2 },
+		{ 0, 0 },	  { 1, 0 },	    { 2, n - 1 },
+		{ n - 1, n + 1 }, { n, n },	    { 2 * n + 1, n },
+		{ n, 3 * n - 1 }, { 2, 3 * n - 1 }, { 3 * n - 1, 3 * n - 1 },
 	};
 	const uint64_t blocks[][2] = {
 		{ 2, 1 }, { 1, 3 }, { 0, 0 }, { 1, 0 }, { 1, 1 }, { 3, 2 },

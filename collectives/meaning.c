@@ -84,8 +84,7 @@ int64_t rdt_meaning_distance(const struct rdt_shape *shape, int rank)
 {
 	switch (shape->collective) {
 	case RDT_COLL_REDUCE_SCATTER: return -(int64_t)shape->in.offset[rank];
-	case RDT_COLL_SCATTER:
-		return rank == shape->root ? -(int64_t)shape->in.offset[rank] : 0;
+	case RDT_COLL_SCATTER: return rank == shape->root ? -(int64_t)shape->in.offset[rank] : 0;
 	case RDT_COLL_ALLGATHER: return (int64_t)shape->out.offset[rank];
 	case RDT_COLL_GATHER: return rank == shape->root ? (int64_t)shape->out.offset[rank] : 0;
 	default: return 0;

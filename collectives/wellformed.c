@@ -111,9 +111,8 @@ static int check_local(const struct rdt_verifier *v, const struct rdt_place *at,
 		if (dst[i].buffer == RDT_INPUT)
 			return rdt_fault(v, at, "it writes INPUT");
 		for (int k = i + 1; k < n; k++) {
-			bool same_place = k >= step->n_dst &&
-					  begin_of(v, at->run, &dst[i]) ==
-						  begin_of(v, at->run, &dst[k]);
+			bool same_place = k >= step->n_dst && begin_of(v, at->run, &dst[i]) ==
+								      begin_of(v, at->run, &dst[k]);
 
 			if (overlap(v, at->run, &dst[i], &dst[k]) && !same_place)
 				return rdt_fault(v, at, "a destination overlaps another span");

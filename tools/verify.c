@@ -28,7 +28,15 @@ struct settings {
 	const char *algorithm;
 };
 
-enum { OPTION_PRINT = 256, OPTION_RANKS, OPTION_BYTES, OPTION_RANK, OPTION_STAGED, OPTION_HOSTS, OPTION_MAPPED };
+enum {
+	OPTION_PRINT = 256,
+	OPTION_RANKS,
+	OPTION_BYTES,
+	OPTION_RANK,
+	OPTION_STAGED,
+	OPTION_HOSTS,
+	OPTION_MAPPED
+};
 
 static const struct argp_option options[] = {
 	{ "max-ranks", 'n', "N", 0, "Verify for 1 to N ranks (default 33, at most 64)", 0 },
@@ -104,18 +112,24 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	struct settings *s = state->input;
 
 	switch (key) {
-	case 'n': s->max_ranks = (int)number(state, "max-ranks", arg, 1, RDT_VERIFY_RANKS); return 0;
+	case 'n':
+		s->max_ranks = (int)number(state, "max-ranks", arg, 1, RDT_VERIFY_RANKS);
+		return 0;
 	case 'c':
 		s->collective = collective(state, arg);
 		s->one_collective = true;
 		return 0;
 	case 'a': s->algorithm = arg; return 0;
 	case OPTION_PRINT: s->print = true; return 0;
-	case OPTION_RANKS: s->ranks = (int)number(state, "ranks", arg, 1, RDT_VERIFY_RANKS); return 0;
+	case OPTION_RANKS:
+		s->ranks = (int)number(state, "ranks", arg, 1, RDT_VERIFY_RANKS);
+		return 0;
 	case OPTION_BYTES: s->bytes = number(state, "bytes", arg, 0, UINT64_C(1) << 40); return 0;
 	case OPTION_RANK: s->rank = (int)number(state, "rank", arg, 0, 4095); return 0;
 	case OPTION_STAGED: s->staged = true; return 0;
-	case OPTION_HOSTS: s->hosts = (int)number(state, "hosts", arg, 1, RDT_VERIFY_RANKS); return 0;
+	case OPTION_HOSTS:
+		s->hosts = (int)number(state, "hosts", arg, 1, RDT_VERIFY_RANKS);
+		return 0;
 	case OPTION_MAPPED: s->mapped = true; return 0;
 	case 'j': s->jobs = (int)number(state, "jobs", arg, 1, 64); return 0;
 	case ARGP_KEY_END: check(state, s); return 0;

@@ -125,6 +125,15 @@ struct rdt_options {
  */
 int rdt_comm_create(const struct rdt_options *opts, rdt_comm **comm);
 
+/*
+ * Divides the communicator: ranks that pass the same `color` (0 or more) get a communicator of
+ * their own in *out, numbered by `key`, then by rank. A negative color joins none: *out is NULL.
+ * The new one is independent of `comm`, may be used beside it, and is destroyed on its own; its
+ * memory is rdt_alloc'd or registered with it. Collective. Errors: as rdt_comm_create; a failure of
+ * the new communicator leaves `comm` as it was.
+ */
+int rdt_comm_split(rdt_comm *comm, int color, int key, rdt_comm **out);
+
 int rdt_comm_rank(const rdt_comm *comm);
 int rdt_comm_size(const rdt_comm *comm);
 
@@ -169,33 +178,124 @@ int rdt_mem_register(rdt_comm *comm, void *ptr, size_t bytes, rdt_mem **mem);
 int rdt_mem_deregister(rdt_mem *mem);
 
 /* ---- collectives -------------------------------------------------------------------------------
+ *
+ * `count` is in elements. Where a buffer holds a block for each rank, the blocks lie one after
+ * another in the order of ranks; the functions that end in v take blocks of different lengths: an
+ * array of one count for each rank, the same on every rank, which the library has read when the
+ * call returns. Counts may be 0, and there is no limit but memory.
+ *
+ * In place: allreduce, reduce (at the root) and alltoall with in == out; reduce_scatter and scatter
+ * (at the root) with out == this rank's block within in; allgather and gather (at the root) with in
+ * == this rank's block within out. Otherwise in and out must not overlap. Buffers that only the
+ * root has are ignored elsewhere and may be NULL.
+ *
+ * All of them are collective. They are INVALID for wrong arguments, and then have done nothing; all
+ * other errors end the communicator: TIMEOUT, PEER_LOST, MISMATCH (the ranks did not make the same
+ * call; the sentence says what two of them said), ABORTED, NOMEM, MEMLOCK, UNREACHABLE, SYSTEM.
+ * After an error `in` is untouched where it is not also `out`, and `out` is undefined.
+ *
+ * Bits: results that reduce are bitwise the same on all ranks, and from run to run for the same
+ * number of ranks and the same algorithm. With RDTRAIN_RANK_ORDER=1 they depend on neither the
+ * algorithm nor the placement of ranks on hosts: contributions are combined in the order of ranks.
  */
 
-/*
- * Combines `count` elements of every rank's `in`, element by element, into every rank's `out`.
- * in == out: in place; otherwise they must not overlap. The result is bitwise the same on all
- * ranks. Collective. Errors: INVALID, TIMEOUT, PEER_LOST, MISMATCH, ABORTED, NOMEM, MEMLOCK,
- * UNREACHABLE. After an error `in` is untouched when in != out, and `out` is undefined.
- */
+/* Combines every rank's vector of `count` elements, element by element, into every rank's out. */
 int rdt_allreduce(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
 		  enum rdt_op op);
 
-/* Copies root's `count` elements of `buf` to every rank's `buf`. Collective. Errors: as above. */
+/* Combines vectors of size * count_per_rank elements; rank r gets block r of the result. */
+int rdt_reduce_scatter(rdt_comm *comm, const void *in, void *out, size_t count_per_rank,
+		       enum rdt_type type, enum rdt_op op);
+int rdt_reduce_scatterv(rdt_comm *comm, const void *in, void *out, const size_t *counts,
+			enum rdt_type type, enum rdt_op op);
+
+/* Gives every rank all ranks' blocks. */
+int rdt_allgather(rdt_comm *comm, const void *in, void *out, size_t count_per_rank,
+		  enum rdt_type type);
+int rdt_allgatherv(rdt_comm *comm, const void *in, void *out, const size_t *counts,
+		   enum rdt_type type);
+
+/* Copies root's `count` elements of `buf` to every rank's `buf`. */
 int rdt_broadcast(rdt_comm *comm, void *buf, size_t count, enum rdt_type type, int root);
 
-/* Returns when every rank has come here. Collective. Errors: as above. */
+/* As rdt_allreduce, but only root gets the result. */
+int rdt_reduce(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
+	       enum rdt_op op, int root);
+
+/* Gives root all ranks' blocks. */
+int rdt_gather(rdt_comm *comm, const void *in, void *out, size_t count_per_rank, enum rdt_type type,
+	       int root);
+int rdt_gatherv(rdt_comm *comm, const void *in, void *out, const size_t *counts, enum rdt_type type,
+		int root);
+
+/* Gives each rank its block of root's. */
+int rdt_scatter(rdt_comm *comm, const void *in, void *out, size_t count_per_rank,
+		enum rdt_type type, int root);
+int rdt_scatterv(rdt_comm *comm, const void *in, void *out, const size_t *counts,
+		 enum rdt_type type, int root);
+
+/*
+ * Block i of in goes to rank i, whose block r of out it is, r being this rank. alltoallv: what this
+ * rank sends to rank i (in_counts[i]) and what it gets from it (out_counts[i]) are its own; rank i
+ * must say the same, else MISMATCH. An alltoallv allocates a little memory in each call.
+ */
+int rdt_alltoall(rdt_comm *comm, const void *in, void *out, size_t count_per_rank,
+		 enum rdt_type type);
+int rdt_alltoallv(rdt_comm *comm, const void *in, const size_t *in_counts, void *out,
+		  const size_t *out_counts, enum rdt_type type);
+
+/* Returns when every rank has come here. */
 int rdt_barrier(rdt_comm *comm);
 
 /*
- * The same without waiting: *request is then completed by rdt_wait, or by rdt_test once it says
- * done; both free the request. The buffers belong to the library until then. Operations that are in
- * flight together are started in the same order on all ranks; they may be completed in any order.
+ * From one rank to another; only these two make the call, in the same order between the two of
+ * them. The k-th send to a rank meets its k-th receive from this one; they may be under way
+ * together with collectives. The sender's returns when the receiver has taken everything, so two
+ * ranks that both send first must start their sends (below), not call them. MISMATCH when count or
+ * type differ.
  */
+int rdt_send(rdt_comm *comm, const void *in, size_t count, enum rdt_type type, int peer);
+int rdt_recv(rdt_comm *comm, void *out, size_t count, enum rdt_type type, int peer);
+
+/* ---- without waiting ---------------------------------------------------------------------------
+ *
+ * *request is then completed by rdt_wait, or by rdt_test once it says done; both free the request.
+ * The buffers belong to the library until then. Operations that are in flight together are started
+ * in the same order on all ranks; they may be completed in any order. At most 256 are in flight on
+ * one communicator.
+ */
+
 int rdt_allreduce_start(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
 			enum rdt_op op, rdt_request **request);
+int rdt_reduce_scatter_start(rdt_comm *comm, const void *in, void *out, size_t count_per_rank,
+			     enum rdt_type type, enum rdt_op op, rdt_request **request);
+int rdt_reduce_scatterv_start(rdt_comm *comm, const void *in, void *out, const size_t *counts,
+			      enum rdt_type type, enum rdt_op op, rdt_request **request);
+int rdt_allgather_start(rdt_comm *comm, const void *in, void *out, size_t count_per_rank,
+			enum rdt_type type, rdt_request **request);
+int rdt_allgatherv_start(rdt_comm *comm, const void *in, void *out, const size_t *counts,
+			 enum rdt_type type, rdt_request **request);
 int rdt_broadcast_start(rdt_comm *comm, void *buf, size_t count, enum rdt_type type, int root,
 			rdt_request **request);
+int rdt_reduce_start(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
+		     enum rdt_op op, int root, rdt_request **request);
+int rdt_gather_start(rdt_comm *comm, const void *in, void *out, size_t count_per_rank,
+		     enum rdt_type type, int root, rdt_request **request);
+int rdt_gatherv_start(rdt_comm *comm, const void *in, void *out, const size_t *counts,
+		      enum rdt_type type, int root, rdt_request **request);
+int rdt_scatter_start(rdt_comm *comm, const void *in, void *out, size_t count_per_rank,
+		      enum rdt_type type, int root, rdt_request **request);
+int rdt_scatterv_start(rdt_comm *comm, const void *in, void *out, const size_t *counts,
+		       enum rdt_type type, int root, rdt_request **request);
+int rdt_alltoall_start(rdt_comm *comm, const void *in, void *out, size_t count_per_rank,
+		       enum rdt_type type, rdt_request **request);
+int rdt_alltoallv_start(rdt_comm *comm, const void *in, const size_t *in_counts, void *out,
+			const size_t *out_counts, enum rdt_type type, rdt_request **request);
 int rdt_barrier_start(rdt_comm *comm, rdt_request **request);
+int rdt_send_start(rdt_comm *comm, const void *in, size_t count, enum rdt_type type, int peer,
+		   rdt_request **request);
+int rdt_recv_start(rdt_comm *comm, void *out, size_t count, enum rdt_type type, int peer,
+		   rdt_request **request);
 
 /*
  * Drives the communicator and says whether the request is over: *done 0 and return 0 while it is
@@ -205,17 +305,45 @@ int rdt_test(rdt_request *request, int *done);
 /* Waits until the request is over, frees it and returns its outcome. */
 int rdt_wait(rdt_request *request);
 
-/*
- * Persistent plans: everything about an operation that can be settled beforehand (schedule,
- * connections, remote keys) is settled here, once, so that starting it sends only data. Collective.
- * The buffers are the same at every start; when all ranks pass registered memory, nothing is copied
- * on the way. Errors: as rdt_allreduce.
+/* ---- persistent plans --------------------------------------------------------------------------
+ *
+ * Everything about an operation that can be settled beforehand (schedule, connections, remote keys)
+ * is settled here, once, so that starting it sends only data. Collective. The buffers are the same
+ * at every start; when all ranks pass registered memory, nothing is copied on the way. A plan of a
+ * send or a receive is made and started by that rank alone.
  */
+
 int rdt_allreduce_plan(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
 		       enum rdt_op op, rdt_plan **plan);
+int rdt_reduce_scatter_plan(rdt_comm *comm, const void *in, void *out, size_t count_per_rank,
+			    enum rdt_type type, enum rdt_op op, rdt_plan **plan);
+int rdt_reduce_scatterv_plan(rdt_comm *comm, const void *in, void *out, const size_t *counts,
+			     enum rdt_type type, enum rdt_op op, rdt_plan **plan);
+int rdt_allgather_plan(rdt_comm *comm, const void *in, void *out, size_t count_per_rank,
+		       enum rdt_type type, rdt_plan **plan);
+int rdt_allgatherv_plan(rdt_comm *comm, const void *in, void *out, const size_t *counts,
+			enum rdt_type type, rdt_plan **plan);
 int rdt_broadcast_plan(rdt_comm *comm, void *buf, size_t count, enum rdt_type type, int root,
 		       rdt_plan **plan);
+int rdt_reduce_plan(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
+		    enum rdt_op op, int root, rdt_plan **plan);
+int rdt_gather_plan(rdt_comm *comm, const void *in, void *out, size_t count_per_rank,
+		    enum rdt_type type, int root, rdt_plan **plan);
+int rdt_gatherv_plan(rdt_comm *comm, const void *in, void *out, const size_t *counts,
+		     enum rdt_type type, int root, rdt_plan **plan);
+int rdt_scatter_plan(rdt_comm *comm, const void *in, void *out, size_t count_per_rank,
+		     enum rdt_type type, int root, rdt_plan **plan);
+int rdt_scatterv_plan(rdt_comm *comm, const void *in, void *out, const size_t *counts,
+		      enum rdt_type type, int root, rdt_plan **plan);
+int rdt_alltoall_plan(rdt_comm *comm, const void *in, void *out, size_t count_per_rank,
+		      enum rdt_type type, rdt_plan **plan);
+int rdt_alltoallv_plan(rdt_comm *comm, const void *in, const size_t *in_counts, void *out,
+		       const size_t *out_counts, enum rdt_type type, rdt_plan **plan);
 int rdt_barrier_plan(rdt_comm *comm, rdt_plan **plan);
+int rdt_send_plan(rdt_comm *comm, const void *in, size_t count, enum rdt_type type, int peer,
+		  rdt_plan **plan);
+int rdt_recv_plan(rdt_comm *comm, void *out, size_t count, enum rdt_type type, int peer,
+		  rdt_plan **plan);
 
 /* Starts the plan; it must not be running. Collective. Allocates nothing. */
 int rdt_plan_start(rdt_plan *plan);

@@ -158,6 +158,14 @@ bool rdt_srv_secrets_find(const struct srv_secrets *secrets, struct rdt_psk *psk
 	if (!rdt_job_name_ok(job))
 		return false;
 	e = find(secrets, job);
+	if (!e) {
+		/* "train/1f..." is a part of the job "train" (rdt_comm_split), with its secret. */
+		char whole[sizeof(job)];
+
+		memcpy(whole, job, sizeof(whole));
+		whole[strcspn(whole, "/")] = 0;
+		e = find(secrets, whole);
+	}
 	if (!e)
 		e = find(secrets, "*");
 	return e && !rdt_psk_derive(job, e->secret, psk);

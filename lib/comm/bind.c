@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "shape.h"
+#include "transfer.h"
 
 /* The schedules of one operation, while they are turned into a program. */
 struct emitted {
@@ -103,8 +104,7 @@ static int make_links(rdt_plan *plan, const struct emitted *e, int *link_of)
 	struct rdt_program *p = &plan->program;
 
 	for (int i = 0; i < e->n; i++)
-		p->n_links = collect_links(&e->schedules[i], link_of, p->n_links,
-					   plan->comm->rank);
+		p->n_links = collect_links(&e->schedules[i], link_of, p->n_links, plan->comm->rank);
 	if (p->n_links >= RDT_LINK_MINE)
 		return rdt_err(RDT_ERR_NOMEM,
 			       "a schedule with %d peers is more than a program holds", p->n_links);
@@ -236,17 +236,15 @@ static int lay_out(rdt_plan *plan, const struct emitted *e)
 
 		room = (uint16_t)larger(room, widest(s));
 		waits = (long)larger((uint64_t)waits, rdt_schedule_waits(s));
-		p->scratch_stride =
-			larger(p->scratch_stride, (s->scratch_bytes + 63) / 64 * 64);
+		p->scratch_stride = larger(p->scratch_stride, (s->scratch_bytes + 63) / 64 * 64);
 		if (s->n_lanes != p->n_lanes || s->scratch_epochs != p->scratch_epochs)
 			return rdt_err(RDT_ERR_INVALID,
 				       "schedules of one operation differ in lanes or in copies "
 				       "of scratch");
 	}
 	slots_that_fit = RDT_SLOT_LANES / p->n_lanes;
-	p->n_slots = p->n_windows < RDT_WINDOWS_IN_FLIGHT && !plan->varying
-			     ? (int)p->n_windows
-			     : RDT_WINDOWS_IN_FLIGHT;
+	p->n_slots = p->n_windows < RDT_WINDOWS_IN_FLIGHT && !plan->varying ? (int)p->n_windows
+									    : RDT_WINDOWS_IN_FLIGHT;
 	if (p->n_slots > slots_that_fit)
 		p->n_slots = slots_that_fit;
 	p->channel = rdt_channel((unsigned)plan->slot, 0);
@@ -260,10 +258,12 @@ static int lay_out(rdt_plan *plan, const struct emitted *e)
 	/* Peers are at most one run ahead of this rank, in each slot. */
 	plan->reserved = waits * 2 * p->n_slots;
 
-	if (p->scratch_stride && comm->n_transports) {
+	if (p->scratch_stride && comm->n_transports && !rdt_wire_sends(plan)) {
 		uint64_t bytes =
 			p->scratch_stride * (uint64_t)p->scratch_epochs * (uint64_t)p->n_slots;
 
+		if (plan->wire)
+			bytes += RDT_WIRE_HEADERS;
 		return rdt_memory_new(comm, bytes, &plan->scratch);
 	}
 	return 0;
@@ -323,8 +323,7 @@ static void free_schedules(struct rdt_program *p)
 	p->n_schedules = 0;
 }
 
-int rdt_bind_again(rdt_plan *plan, const struct rdt_algorithm *algorithm,
-		   struct rdt_shaper *shaper)
+int rdt_bind_again(rdt_plan *plan, const struct rdt_algorithm *algorithm, struct rdt_shaper *shaper)
 {
 	struct emitted emitted = { 0 };
 	int *link_of = links_by_rank(plan);
@@ -371,8 +370,6 @@ void rdt_bind_buffers(rdt_plan *plan, const struct rdt_call *call)
  * What a rank tells its peers of a plan: for each transport, for each buffer, a byte of length and
  * as many bytes of exported memory; length 0 where there is nothing to go to.
  */
-#define BLOB_MAX (RDT_TRANSPORTS * RDT_BUFFER_COUNT * (1 + RDT_EXPORT_MAX))
-
 /* The memory behind a buffer that peers may go to, or NULL. */
 static struct rdt_mem *exported(rdt_plan *plan, int t, int b, const struct rdt_agreed *agreed,
 				const void **base, size_t *bytes)
@@ -392,8 +389,8 @@ static struct rdt_mem *exported(rdt_plan *plan, int t, int b, const struct rdt_a
 	return rdt_mem_table_find(&comm->memory, *base, *bytes);
 }
 
-static int export_all(rdt_plan *plan, const struct rdt_agreed *agreed, unsigned char *blob,
-		      size_t *length)
+int rdt_bind_export(rdt_plan *plan, const struct rdt_agreed *agreed, unsigned char *blob,
+		    size_t *length)
 {
 	rdt_comm *comm = plan->comm;
 	size_t at = 0;
@@ -419,8 +416,9 @@ static int export_all(rdt_plan *plan, const struct rdt_agreed *agreed, unsigned 
 }
 
 /* Takes the part of a peer's blob that is for this link's transport. */
-static int import_all(struct rdt_link *link, const unsigned char *blob, size_t length)
+int rdt_bind_import(rdt_plan *plan, int l, const unsigned char *blob, size_t length)
 {
+	struct rdt_link *link = &plan->program.links[l];
 	size_t at = 0;
 
 	for (int t = 0; t <= link->transport; t++)
@@ -445,7 +443,7 @@ static int import_all(struct rdt_link *link, const unsigned char *blob, size_t l
 	return 0;
 }
 
-static void attach_link(rdt_plan *plan, int l)
+void rdt_bind_attach(rdt_plan *plan, int l)
 {
 	struct rdt_program *p = &plan->program;
 	struct rdt_link *link = &p->links[l];
@@ -456,33 +454,27 @@ static void attach_link(rdt_plan *plan, int l)
 	link->ep = peer->ep;
 	link->ops = plan->comm->transports[peer->transport].ops;
 	/* Every notification of the plan that had this slot before has been waited for; the peer
-	 * sends none for this plan before it has read this rank's blob. */
-	for (int lane = 0; lane < lanes; lane++)
+	 * sends none for this plan before it has read this rank's blob. A wire has its slot for
+	 * good, and may have been notified already. */
+	for (int lane = 0; lane < lanes && !plan->wire; lane++)
 		p->consumed[l * lanes + lane] = __atomic_load_n(
 			&rdt_ep_head(link->ep)->counters[p->channel + (unsigned)lane],
 			__ATOMIC_ACQUIRE);
 }
 
-int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, const struct rdt_agreed *agreed,
-		      int64_t deadline)
+int rdt_bind_reserve(rdt_plan *plan)
 {
 	struct rdt_program *p = &plan->program;
 	rdt_comm *comm = plan->comm;
-	unsigned char blob[BLOB_MAX];
-	char key[RDT_KEY_MAX];
-	size_t length;
-	int status;
 
 	if (plan->scratch) {
 		p->local[RDT_SCRATCH].base = plan->scratch->base;
 		for (int t = 0; t < comm->n_transports; t++)
 			p->local[RDT_SCRATCH].region[t] = plan->scratch->handle[t];
 	}
-	for (int l = 0; l < p->n_links; l++)
-		attach_link(plan, l);
 	for (int t = 0; t < comm->n_transports; t++) {
-		status = comm->transports[t].ops->reserve(comm->transports[t].handle,
-							  plan->reserved);
+		int status = comm->transports[t].ops->reserve(comm->transports[t].handle,
+							      plan->reserved);
 		if (status) {
 			while (t-- > 0)
 				comm->transports[t].ops->reserve(comm->transports[t].handle,
@@ -492,10 +484,25 @@ int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, const struct rdt_agreed
 		}
 	}
 	plan->exchanged = true;
-	if (p->n_links == 0)
-		return 0;
+	return 0;
+}
 
-	status = export_all(plan, agreed, blob, &length);
+int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, const struct rdt_agreed *agreed,
+		      int64_t deadline)
+{
+	struct rdt_program *p = &plan->program;
+	rdt_comm *comm = plan->comm;
+	unsigned char blob[RDT_BIND_BLOB];
+	char key[RDT_KEY_MAX];
+	size_t length;
+	int status;
+
+	for (int l = 0; l < p->n_links; l++)
+		rdt_bind_attach(plan, l);
+	status = rdt_bind_reserve(plan);
+	if (status || p->n_links == 0)
+		return status;
+	status = rdt_bind_export(plan, agreed, blob, &length);
 	if (status)
 		return status;
 	snprintf(key, sizeof(key), "plan/%" PRIu64, sequence);
@@ -508,7 +515,7 @@ int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, const struct rdt_agreed
 		length = sizeof(blob);
 		status = rdt_peers_get(comm, p->links[l].peer, key, blob, &length, deadline);
 		if (status == 0 && p->links[l].used)
-			status = import_all(&p->links[l], blob, length);
+			status = rdt_bind_import(plan, l, blob, length);
 		if (status)
 			return status;
 	}

@@ -63,9 +63,7 @@ void rdt_call_describe(const struct rdt_call *call, char *text, size_t size)
 		break;
 	case RDT_COLL_GATHER: snprintf(rest, sizeof(rest), " to rank %d", call->root); break;
 	case RDT_COLL_BROADCAST:
-	case RDT_COLL_SCATTER:
-		snprintf(rest, sizeof(rest), " from rank %d", call->root);
-		break;
+	case RDT_COLL_SCATTER: snprintf(rest, sizeof(rest), " from rank %d", call->root); break;
 	default: break;
 	}
 	snprintf(text, size, "%s of %s %s%s%s", name ? name : "unknown collective", count,

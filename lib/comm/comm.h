@@ -49,8 +49,8 @@ struct rdt_call {
 	enum rdt_op op; /* of those that reduce */
 	int root;	/* broadcast, reduce, gather, scatter; send: the sender */
 	int peer;	/* send: the receiver */
-	/* [size] elements of each rank's block; NULL: `count` each. The caller's array: plans keep a
-	 * copy. All-to-all: of the blocks sent, and of those received. */
+	/* [size] elements of each rank's block; NULL: `count` each. The caller's array: plans keep
+	 * a copy. All-to-all: of the blocks sent, and of those received. */
 	const size_t *counts, *out_counts;
 	uint64_t longest; /* all-to-all with counts: bytes of the longest block of all ranks */
 };
@@ -78,7 +78,12 @@ struct rdt_request {
 	uint64_t sequence; /* of the operation, in the journal */
 	bool over;
 	int outcome;
+	int64_t deadline;	  /* for callers that poll */
 	struct rdt_request *next; /* in the plan's queue, or in the list of free ones */
+	/* A part of another request: nobody waits for it; `then` goes on with the whole. */
+	struct rdt_request *whole;
+	void (*then)(struct rdt_request *part);
+	void *memory; /* freed with the request */
 };
 
 #define RDT_REQUESTS 256 /* operations in flight on one communicator */
@@ -90,9 +95,11 @@ struct rdt_plan {
 	bool started; /* at least once */
 	bool varying; /* its schedules are made anew for each operation: all-to-all with counts */
 	int slot;
-	uint64_t number;   /* of the plan, in the order in which they were made */
-	uint64_t sequence; /* of the operation that runs, in the journal */
-	size_t *counts;	   /* the copy to which call.counts and call.out_counts point */
+	uint64_t number;	      /* of the plan, in the order in which they were made */
+	uint64_t sequence;	      /* of the operation that runs, in the journal */
+	size_t *counts;		      /* the copy to which call.counts and call.out_counts point */
+	struct rdt_wire *wire;	      /* one direction between two ranks; transfer.c */
+	struct rdt_request *transfer; /* a plan of a send or receive: the one that runs */
 	struct rdt_program program;
 	struct rdt_mem *scratch;
 	long reserved;			     /* notifications reserved with each transport */
@@ -103,6 +110,7 @@ struct rdt_plan {
 	struct rdt_request *queue, **queue_tail;
 	uint64_t last_use;
 	int64_t deadline; /* of the operation that runs, for callers that poll */
+	const struct rdt_algorithm *algorithm;
 };
 
 struct rdt_comm {
@@ -130,6 +138,10 @@ struct rdt_comm {
 	uint64_t call_sequence;
 	uint64_t splits; /* rdt_comm_split calls so far */
 	struct rdt_journal *journal;
+	struct rdt_pair **pairs;      /* by rank, for send and receive; NULL until the first */
+	int opening;		      /* pairs begun and not up yet */
+	int64_t opening_next;	      /* when to look again */
+	struct rdt_identity identity; /* for the communicators split from this one */
 	int n_cached;
 
 	struct rdt_request requests[RDT_REQUESTS];
@@ -148,9 +160,15 @@ struct rdt_comm {
 	int64_t glanced; /* when the descriptors were last looked at */
 };
 
+/* create.c */
+int rdt_comm_join(const struct rdt_identity *identity, const struct rdt_config *config,
+		  rdt_comm **comm);
+
 /* peers.c */
 /* Connects to `peers` (a set, by rank) where not connected yet, and waits until all are up. */
 int rdt_peers_connect(rdt_comm *comm, const bool *peers, int64_t deadline);
+/* Begins to connect to one peer; comm->peers[rank].up says when it is done. */
+int rdt_peers_begin(rdt_comm *comm, int rank, int64_t deadline);
 /* Opens the transports that the configuration asks for. */
 int rdt_peers_open(rdt_comm *comm, int64_t deadline);
 void rdt_peers_close(rdt_comm *comm);
@@ -204,14 +222,20 @@ void rdt_bind_buffers(rdt_plan *plan, const struct rdt_call *call);
 int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, const struct rdt_agreed *agreed,
 		      int64_t deadline);
 void rdt_bind_free(rdt_plan *plan);
+/* The parts of the exchange. Receives and scratch; what this rank's buffers are to peers, at most
+ * RDT_BIND_BLOB bytes; a link's endpoint; a peer's buffers. */
+#define RDT_BIND_BLOB (RDT_TRANSPORTS * RDT_BUFFER_COUNT * (1 + RDT_EXPORT_MAX))
+int rdt_bind_reserve(rdt_plan *plan);
+int rdt_bind_export(rdt_plan *plan, const struct rdt_agreed *agreed, unsigned char *blob,
+		    size_t *length);
+void rdt_bind_attach(rdt_plan *plan, int link);
+int rdt_bind_import(rdt_plan *plan, int link, const unsigned char *blob, size_t length);
 
 /* plan.c */
 int rdt_plan_make(rdt_comm *comm, const struct rdt_call *call, bool bound, rdt_plan **plan);
 void rdt_plan_free(rdt_plan *plan);
 /* Starts the program and counts it among the active ones. */
 void rdt_plan_activate(rdt_plan *plan);
-/* One round for a caller that polls, with the deadline of the plan's operation: 0 or failed. */
-int rdt_plan_poll(rdt_plan *plan);
 
 /* onecall.c */
 /* The plan for a plain call, made if there is none. Collective when it is made. */
@@ -219,9 +243,24 @@ int rdt_onecall_plan(rdt_comm *comm, const struct rdt_call *call, rdt_plan **pla
 
 /* request.c */
 int rdt_request_start(rdt_comm *comm, const struct rdt_call *call, rdt_request **request);
+/* One more operation of this call in the queue of `plan`; begun when it is the first. INVALID when
+ * there are too many. */
+int rdt_request_new(rdt_comm *comm, const struct rdt_call *call, struct rdt_request **request);
+void rdt_request_free(struct rdt_request *request);
+void rdt_request_queue(struct rdt_request *request, rdt_plan *plan);
 /* The program of a plain-call plan has ended: its first request is over, the next one starts. */
 void rdt_request_finished(rdt_plan *plan);
 void rdt_requests_init(rdt_comm *comm);
+
+/* alltoallv.c */
+/* Lengths are exchanged before blocks are. Starts that; `plan` is the varying one for the blocks.
+ */
+int rdt_lengths_exchange(struct rdt_request *request, rdt_plan *plan);
+/* The same for a plan, waiting: call->longest. */
+int rdt_alltoallv_agree(rdt_comm *comm, struct rdt_call *call);
+/* The call for which a varying plan is made. counts: [2 * size], to be filled. */
+struct rdt_call rdt_alltoallv_template(const rdt_comm *comm, const struct rdt_call *call,
+				       size_t *counts);
 
 /* progress.c */
 /* One round: transports, connections, programs. How many things happened, or negative: failed. */

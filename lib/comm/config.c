@@ -58,7 +58,8 @@ static const struct {
 	{ "RDTRAIN_BARRIER", "",
 	  "use this algorithm for every barrier (rank 0's value holds for all)" },
 	{ "RDTRAIN_RANK_ORDER", "0",
-	  "1: sum in the order of ranks only: the same bits whatever the placement and the algorithm (rank 0's value holds for all)" },
+	  "1: sum in the order of ranks only: the same bits whatever the placement and the "
+	  "algorithm (rank 0's value holds for all)" },
 	{ "RDTRAIN_WINDOW", "by size",
 	  "bytes of one window, 4096 to 4194304 (rank 0's value holds for all)" },
 	{ "RDTRAIN_CPU", "best", "instruction set of the reductions: baseline, avx2 or avx512" },

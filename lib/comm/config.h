@@ -29,7 +29,7 @@ struct rdt_config {
 	int local_size;				    /* workers on this host; 0: not told */
 	bool cma;
 	/* Rank 0's hold for all. */
-	uint64_t window;		   /* bytes; 0: chosen by size */
+	uint64_t window;				    /* bytes; 0: chosen by size */
 	char algorithm[RDT_COLL_COUNT][RDT_ALGORITHM_NAME]; /* by collective; "": chosen */
 	bool rank_order; /* only algorithms that sum in the order of ranks */
 };

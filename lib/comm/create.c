@@ -7,6 +7,9 @@
 
 #include "lib/base/clock.h"
 
+#include "journal.h"
+#include "transfer.h"
+
 #define RDT_LEAVE_S 10.0 /* how long rdt_comm_destroy waits for the others */
 
 #define STRING(x) #x
@@ -70,15 +73,19 @@ static int meet(rdt_comm *comm, const struct rdt_identity *identity)
 	_Static_assert(RDT_JOB_NONCE_BYTES == RDT_NONCE_BYTES, "one nonce for both");
 	comm->boot_ops->nonce(comm->boot, comm->nonce);
 	status = rdt_peers_open(comm, deadline);
-	if (status)
-		return status;
-	return share_settings(comm, deadline);
+	if (!status)
+		status = rdt_journal_open(comm);
+	return status ? status : share_settings(comm, deadline);
 }
 
 static void release(rdt_comm *comm, bool orderly)
 {
 	while (comm->plans)
 		rdt_plan_free(comm->plans);
+	rdt_transfer_close(comm);
+	rdt_journal_close(comm);
+	for (int i = 0; i < RDT_REQUESTS; i++)
+		free(comm->requests[i].memory);
 	rdt_memory_close(comm);
 	if (comm->boot)
 		comm->boot_ops->close(comm->boot, orderly);
@@ -86,6 +93,7 @@ static void release(rdt_comm *comm, bool orderly)
 	free(comm->fds);
 	free(comm->host);
 	free(comm->peers);
+	explicit_bzero(&comm->identity, sizeof(comm->identity));
 	free(comm);
 }
 
@@ -98,11 +106,49 @@ static int check_options(const struct rdt_options *options)
 	return 0;
 }
 
+int rdt_comm_join(const struct rdt_identity *identity, const struct rdt_config *config,
+		  rdt_comm **out)
+{
+	rdt_comm *comm = calloc(1, sizeof(*comm));
+	int status;
+
+	if (!comm)
+		return rdt_err(RDT_ERR_NOMEM, "out of memory for a communicator");
+	comm->rank = identity->rank;
+	comm->size = identity->world;
+	comm->config = *config;
+	comm->identity = *identity;
+	rdt_requests_init(comm);
+	comm->peers = calloc((size_t)comm->size, sizeof(*comm->peers));
+	if (!comm->peers) {
+		status = rdt_err(RDT_ERR_NOMEM, "out of memory for %d peers", comm->size);
+		goto fail;
+	}
+	for (int r = 0; r < comm->size; r++)
+		comm->peers[r].transport = -1;
+	status = rdt_progress_fds(comm);
+	if (!status && comm->size > 1)
+		status = meet(comm, identity);
+	if (status)
+		goto fail;
+	comm->policy =
+		rdt_wait_policy(comm->config.local_size ? comm->config.local_size : comm->size);
+	*out = comm;
+	return 0;
+
+fail:
+	if (comm->boot && !comm->failed)
+		rdt_fail(comm, status, -1, true, "rank %d could not join: %s", comm->rank,
+			 rdt_last_error());
+	release(comm, true);
+	return status;
+}
+
 int rdt_comm_create(const struct rdt_options *given, rdt_comm **out)
 {
 	struct rdt_options options = { 0 };
 	struct rdt_identity identity;
-	rdt_comm *comm;
+	struct rdt_config config;
 	int status;
 
 	if (!out)
@@ -119,44 +165,13 @@ int rdt_comm_create(const struct rdt_options *given, rdt_comm **out)
 	status = rdt_identity_find(&options, &identity);
 	if (status)
 		return status;
-	comm = calloc(1, sizeof(*comm));
-	if (!comm)
-		return rdt_err(RDT_ERR_NOMEM, "out of memory for a communicator");
-	comm->rank = identity.rank;
-	comm->size = identity.world;
-	rdt_log_set_rank(comm->rank);
-	rdt_info("rank %d of %d (%s), librdtrain %s", comm->rank, comm->size, identity.source,
-		 rdt_version());
-	rdt_requests_init(comm);
-	status = rdt_config_read(&options, &comm->config);
-	if (status)
-		goto fail;
-	comm->peers = calloc((size_t)comm->size, sizeof(*comm->peers));
-	if (!comm->peers) {
-		status = rdt_err(RDT_ERR_NOMEM, "out of memory for %d peers", comm->size);
-		goto fail;
-	}
-	for (int r = 0; r < comm->size; r++)
-		comm->peers[r].transport = -1;
-	status = rdt_progress_fds(comm);
-	if (status)
-		goto fail;
-	if (comm->size > 1)
-		status = meet(comm, &identity);
-	if (status)
-		goto fail;
-	comm->policy =
-		rdt_wait_policy(comm->config.local_size ? comm->config.local_size : comm->size);
+	rdt_log_set_rank(identity.rank);
+	rdt_info("rank %d of %d (%s), librdtrain %s", identity.rank, identity.world,
+		 identity.source, rdt_version());
+	status = rdt_config_read(&options, &config);
+	if (!status)
+		status = rdt_comm_join(&identity, &config, out);
 	explicit_bzero(&identity, sizeof(identity));
-	*out = comm;
-	return 0;
-
-fail:
-	explicit_bzero(&identity, sizeof(identity));
-	if (comm->boot && !comm->failed)
-		rdt_fail(comm, status, -1, true, "rank %d could not join: %s", comm->rank,
-			 rdt_last_error());
-	release(comm, true);
 	return status;
 }
 

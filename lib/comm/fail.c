@@ -25,6 +25,10 @@ static void end_everything(rdt_comm *comm)
 		for (struct rdt_request *r = plan->queue; r; r = r->next) {
 			r->over = true;
 			r->outcome = comm->failed;
+			if (r->whole) {
+				r->whole->over = true;
+				r->whole->outcome = comm->failed;
+			}
 		}
 		plan->queue = NULL;
 		plan->queue_tail = &plan->queue;

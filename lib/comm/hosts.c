@@ -42,7 +42,7 @@ static void host_name(const rdt_comm *comm, char *text, size_t size)
 /* Rank 0: numbers hosts in the order in which their ranks come. */
 static int number_hosts(rdt_comm *comm, uint16_t *numbers, int64_t deadline)
 {
-	char (*names)[RDT_SIGNATURE_MAX] = calloc((size_t)comm->size, sizeof(*names));
+	char(*names)[RDT_SIGNATURE_MAX] = calloc((size_t)comm->size, sizeof(*names));
 	int hosts = 0, status = 0;
 
 	if (!names)

@@ -9,14 +9,22 @@
  */
 #include "comm.h"
 
+#include <string.h>
+
 #include "lib/base/clock.h"
 
 #define RDT_CACHED 32 /* shapes remembered */
 
-static bool same(const struct rdt_call *a, const struct rdt_call *b)
+static bool same(const rdt_comm *comm, const struct rdt_call *a, const struct rdt_call *b)
 {
-	return a->collective == b->collective && a->count == b->count && a->type == b->type &&
-	       a->op == b->op && a->root == b->root;
+	if (a->collective != b->collective || a->type != b->type || a->op != b->op ||
+	    a->root != b->root || !a->counts != !b->counts)
+		return false;
+	if (!a->counts)
+		return a->count == b->count;
+	/* The plan for all-to-alls with counts is for any counts. */
+	return a->collective == RDT_COLL_ALLTOALL ||
+	       memcmp(a->counts, b->counts, (size_t)comm->size * sizeof(*a->counts)) == 0;
 }
 
 static bool is_idle(rdt_comm *comm, void *what)
@@ -31,7 +39,7 @@ static int make_room(rdt_comm *comm)
 	int cached = 0, status;
 
 	for (rdt_plan *plan = comm->plans; plan; plan = plan->next) {
-		if (plan->bound)
+		if (plan->bound || plan->wire)
 			continue;
 		cached++;
 		if (!oldest || plan->last_use < oldest->last_use)
@@ -54,7 +62,7 @@ int rdt_onecall_plan(rdt_comm *comm, const struct rdt_call *call, rdt_plan **out
 
 	comm->call_sequence++;
 	for (plan = comm->plans; plan; plan = plan->next)
-		if (!plan->bound && same(&plan->call, call))
+		if (!plan->bound && !plan->wire && same(comm, &plan->call, call))
 			break;
 	if (!plan) {
 		status = make_room(comm);

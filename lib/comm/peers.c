@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/base/clock.h"
+#include "journal.h"
 
 /* ---- the rendezvous, with everything else going on meanwhile
  * -------------------------------------- */
@@ -32,7 +32,9 @@ static int settle(rdt_comm *comm, int status)
 
 static int keep_going(void *arg)
 {
-	return rdt_progress(arg);
+	int done = rdt_progress(arg), judged = done ? 0 : rdt_journal_compare(arg);
+
+	return judged < 0 ? judged : done;
 }
 
 /* Operations in flight go on while this rank waits at the rendezvous: a peer may have to finish one
@@ -74,8 +76,8 @@ static int open_one(rdt_comm *comm, const struct rdt_transport_ops *ops)
 		.size = comm->size,
 		/* Forced shm reaches whom it can: RDTRAIN_HOST_ID then only tells the algorithms
 		 * what to take for a host. */
-		.host_id = comm->config.transport == RDT_TRANSPORT_SHM ? NULL
-								       : comm->config.host_id,
+		.host_id =
+			comm->config.transport == RDT_TRANSPORT_SHM ? NULL : comm->config.host_id,
 		.ifname = comm->config.ifname,
 		.ib_hca = comm->config.ib_hca,
 		.ib_timeout = comm->config.ib_timeout,
@@ -162,7 +164,7 @@ void rdt_peers_close(rdt_comm *comm)
 /* ---- connecting
  * ------------------------------------------------------------------------------------- */
 
-static int begin(rdt_comm *comm, int rank, int64_t deadline)
+int rdt_peers_begin(rdt_comm *comm, int rank, int64_t deadline)
 {
 	unsigned char blob[RDT_TRANSPORTS * (2 + RDT_ADDRESS_MAX)];
 	struct rdt_peer *peer = &comm->peers[rank];
@@ -237,7 +239,7 @@ int rdt_peers_connect(rdt_comm *comm, const bool *peers, int64_t deadline)
 {
 	for (int r = 0; r < comm->size; r++)
 		if (peers[r] && !comm->peers[r].ep) {
-			int status = begin(comm, r, deadline);
+			int status = rdt_peers_begin(comm, r, deadline);
 
 			if (status)
 				return status;

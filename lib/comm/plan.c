@@ -19,13 +19,16 @@
 
 #include "lib/base/clock.h"
 
+#include "journal.h"
 #include "shape.h"
+#include "transfer.h"
 
 #define FLAG_OUTPUT_EXPORTABLE 1u
 #define FLAG_MAPPED 2u /* INPUT and OUTPUT are of rdt_alloc */
 
 static bool all_transports(rdt_comm *comm, const struct rdt_mem *mem,
-			   bool (*able)(const struct rdt_transport_ops *, const struct rdt_region *))
+			   bool (*able)(const struct rdt_transport_ops *,
+					const struct rdt_region *))
 {
 	for (int t = 0; t < comm->n_transports; t++)
 		if (!mem->handle[t] || !able(comm->transports[t].ops, mem->handle[t]))
@@ -84,7 +87,7 @@ static int agree(rdt_comm *comm, const struct rdt_call *call, bool bound, uint64
 
 static int take_slot(rdt_comm *comm)
 {
-	for (int slot = 0; slot < RDT_SLOTS; slot++)
+	for (int slot = 0; slot < RDT_SLOTS - RDT_WIRE_SLOTS; slot++)
 		if (!comm->slot_used[slot]) {
 			comm->slot_used[slot] = true;
 			return slot;
@@ -128,16 +131,15 @@ static int copy_counts(rdt_plan *plan)
 	return 0;
 }
 
-static void tell(const rdt_plan *plan, const struct rdt_algorithm *algorithm,
-		 const struct rdt_agreed *agreed)
+static void tell(const rdt_plan *plan, const struct rdt_agreed *agreed)
 {
 	char words[128];
 
 	rdt_call_describe(&plan->call, words, sizeof(words));
 	rdt_info("%s%s: %s, %" PRIu64 " windows of %" PRIu64
 		 " bytes, %d at a time, %zu bytes of scratch, %s",
-		 words, plan->bound ? " (plan)" : "", algorithm->name, plan->program.n_windows,
-		 plan->program.window_bytes, plan->program.n_slots,
+		 words, plan->bound ? " (plan)" : "", plan->algorithm->name,
+		 plan->program.n_windows, plan->program.window_bytes, plan->program.n_slots,
 		 plan->scratch ? plan->scratch->bytes : 0,
 		 agreed->mapped		 ? "buffers mapped"
 		 : agreed->remote_output ? "straight into OUTPUT"
@@ -150,7 +152,6 @@ static int make(rdt_plan *plan)
 	const struct rdt_call *call = &plan->call;
 	int64_t deadline = rdt_deadline(comm->config.timeout_s);
 	uint64_t flags = plan->bound ? offer(comm, call) : 0;
-	const struct rdt_algorithm *algorithm;
 	struct rdt_shaper shaper;
 	struct rdt_agreed agreed;
 	int status = copy_counts(plan);
@@ -159,17 +160,26 @@ static int make(rdt_plan *plan)
 		status = agree(comm, call, plan->bound, &flags, deadline);
 	if (status)
 		return status;
+	if (call->collective == RDT_COLL_ALLTOALL && call->counts) {
+		plan->varying = !plan->bound;
+		if (plan->varying)
+			plan->call = rdt_alltoallv_template(comm, call, plan->counts);
+		else
+			status = rdt_alltoallv_agree(comm, &plan->call);
+		if (status)
+			return status;
+	}
 	agreed = (struct rdt_agreed){ flags & FLAG_OUTPUT_EXPORTABLE, flags & FLAG_MAPPED };
 	plan->slot = take_slot(comm);
 	if (plan->slot < 0)
 		return rdt_err(RDT_ERR_NOMEM,
 			       "%d plans are alive on this communicator; destroy some first",
-			       RDT_SLOTS);
+			       RDT_SLOTS - RDT_WIRE_SLOTS);
 	status = rdt_shaper_open(&shaper, comm, call, &agreed);
 	if (status)
 		return status;
-	algorithm = rdt_choose(comm, call, &shaper);
-	status = algorithm ? rdt_bind(plan, algorithm, &shaper) : RDT_ERR_INVALID;
+	plan->algorithm = rdt_choose(comm, call, &shaper);
+	status = plan->algorithm ? rdt_bind(plan, plan->algorithm, &shaper) : RDT_ERR_INVALID;
 	rdt_shaper_close(&shaper);
 	if (!status)
 		status = connect_links(plan, deadline);
@@ -178,7 +188,7 @@ static int make(rdt_plan *plan)
 	if (status)
 		return status;
 	rdt_bind_buffers(plan, call);
-	tell(plan, algorithm, &agreed);
+	tell(plan, &agreed);
 	return 0;
 }
 
@@ -200,7 +210,13 @@ int rdt_plan_make(rdt_comm *comm, const struct rdt_call *call, bool bound, rdt_p
 	plan->next = comm->plans;
 	comm->plans = plan;
 
+	if (call->collective == RDT_COLL_SEND) {
+		*out = plan;
+		return 0;
+	}
 	plan->number = comm->plan_sequence++;
+	if (bound)
+		rdt_journal_note(comm, call, RDT_FORM_MAKE, plan->number);
 	status = make(plan);
 	if (status) {
 		/* The others are in the middle of making it too: they must not wait for this rank.
@@ -227,26 +243,22 @@ void rdt_plan_free(rdt_plan *plan)
 	rdt_bind_free(plan);
 	if (plan->slot >= 0)
 		comm->slot_used[plan->slot] = false;
+	free(plan->wire);
 	free(plan->counts);
 	free(plan);
 }
 
-int rdt_plan_poll(rdt_plan *plan)
-{
-	rdt_comm *comm = plan->comm;
-	int n = rdt_progress_test(comm);
-
-	if (n < 0)
-		return n;
-	if (n > 0)
-		plan->deadline = rdt_deadline(comm->config.timeout_s);
-	else if (plan->program.running && rdt_now() > plan->deadline)
-		return rdt_progress_timeout(comm, NULL, comm->config.timeout_s);
-	return 0;
-}
-
 /* ---- the user's plans
  * ---------------------------------------------------------------------------- */
+
+/* A plan of a send or a receive: the wire has everything, this only remembers the call. */
+static int start_transfer(rdt_plan *plan)
+{
+	if (plan->transfer)
+		return rdt_err(RDT_ERR_INVALID,
+			       "rdt_plan_start: the plan is running; rdt_plan_wait comes first");
+	return rdt_request_start(plan->comm, &plan->call, &plan->transfer);
+}
 
 int rdt_plan_start(rdt_plan *plan)
 {
@@ -254,12 +266,29 @@ int rdt_plan_start(rdt_plan *plan)
 		return rdt_err(RDT_ERR_INVALID, "rdt_plan_start: no plan");
 	if (plan->comm->failed)
 		return rdt_fail_again(plan->comm);
+	if (plan->call.collective == RDT_COLL_SEND)
+		return start_transfer(plan);
 	if (plan->program.running)
 		return rdt_err(RDT_ERR_INVALID,
 			       "rdt_plan_start: the plan is running; rdt_plan_wait comes first");
+	plan->sequence = rdt_journal_note(plan->comm, &plan->call, RDT_FORM_START, plan->number);
+	if (rdt_call_is_empty(plan->comm, &plan->call))
+		return 0;
 	rdt_plan_activate(plan);
 	rdt_progress(plan->comm); /* the first puts leave now; a failure waits for rdt_plan_wait */
 	return 0;
+}
+
+/* One round for a caller that polls. */
+static void poll_once(rdt_plan *plan)
+{
+	rdt_comm *comm = plan->comm;
+	int n = rdt_progress_test(comm);
+
+	if (n > 0)
+		plan->deadline = rdt_deadline(comm->config.timeout_s);
+	else if (n == 0 && plan->program.running && rdt_now() > plan->deadline)
+		rdt_progress_timeout(comm, NULL, comm->config.timeout_s);
 }
 
 int rdt_plan_test(rdt_plan *plan, int *done)
@@ -267,8 +296,15 @@ int rdt_plan_test(rdt_plan *plan, int *done)
 	if (!plan || !done)
 		return rdt_err(RDT_ERR_INVALID, "rdt_plan_test: %s is NULL",
 			       plan ? "done" : "plan");
+	if (plan->transfer) {
+		int status = rdt_test(plan->transfer, done);
+
+		if (*done)
+			plan->transfer = NULL;
+		return status;
+	}
 	if (plan->program.running)
-		rdt_plan_poll(plan);
+		poll_once(plan);
 	*done = !plan->program.running;
 	return plan->comm->failed ? rdt_fail_again(plan->comm) : 0;
 }
@@ -283,6 +319,12 @@ int rdt_plan_wait(rdt_plan *plan)
 {
 	if (!plan)
 		return rdt_err(RDT_ERR_INVALID, "rdt_plan_wait: no plan");
+	if (plan->transfer) {
+		struct rdt_request *request = plan->transfer;
+
+		plan->transfer = NULL;
+		return rdt_wait(request);
+	}
 	if (plan->comm->failed)
 		return rdt_fail_again(plan->comm);
 	if (!plan->program.running)

@@ -11,6 +11,9 @@
 
 #include "lib/base/clock.h"
 
+#include "journal.h"
+#include "transfer.h"
+
 /* Between calls of rdt_test, look at the descriptors this often. */
 #define GLANCE_NS 20000000
 
@@ -92,6 +95,13 @@ int rdt_progress(rdt_comm *comm)
 			return n;
 		done += n;
 	}
+	if (comm->opening) {
+		int n = rdt_transfer_progress(comm);
+
+		if (n < 0)
+			return n;
+		done += n;
+	}
 	for (rdt_plan *plan = comm->active, *next; plan; plan = next) {
 		int n;
 
@@ -99,6 +109,8 @@ int rdt_progress(rdt_comm *comm)
 		n = advance(plan);
 		if (n < 0)
 			return n;
+		if (comm->failed) /* found when an operation ended */
+			return rdt_fail_again(comm);
 		done += n;
 	}
 	if (comm->someone_left && done == 0) {
@@ -107,6 +119,9 @@ int rdt_progress(rdt_comm *comm)
 		/* A failure ends all programs, so go from the first one again each time. */
 		for (rdt_plan *plan = comm->active; plan && !comm->failed; plan = plan->next_active)
 			rdt_engine_waits_for(&plan->program, tell_left, &waited);
+		for (int r = 0; r < comm->size && comm->opening; r++)
+			if (rdt_transfer_waits_for(comm, r))
+				tell_left(&waited, r);
 		if (comm->failed)
 			return rdt_fail_again(comm);
 	}
@@ -165,7 +180,10 @@ static struct pollfd *hook_fds(void *arg, int *n)
 static int hook_arm(void *arg)
 {
 	rdt_comm *comm = arg;
+	int judged = rdt_journal_compare(comm);
 
+	if (judged < 0)
+		return judged;
 	for (int t = 0; t < comm->n_transports; t++) {
 		int status = comm->transports[t].ops->arm(comm->transports[t].handle);
 
@@ -175,6 +193,13 @@ static int hook_arm(void *arg)
 			return 1;
 	}
 	return 0;
+}
+
+static int64_t hook_wake_by(void *arg)
+{
+	int64_t journal = rdt_journal_next(arg), transfer = rdt_transfer_next(arg);
+
+	return journal < transfer ? journal : transfer;
 }
 
 static int hook_woken(void *arg, struct pollfd *fds, int n)
@@ -208,6 +233,7 @@ static const struct rdt_wait_hooks hooks = {
 	.fds = hook_fds,
 	.arm = hook_arm,
 	.woken = hook_woken,
+	.wake_by = hook_wake_by,
 };
 
 int rdt_progress_glance(rdt_comm *comm)
@@ -227,6 +253,8 @@ int rdt_progress_test(rdt_comm *comm)
 
 	if (n == 0 && rdt_now() - comm->glanced > GLANCE_NS) {
 		n = rdt_progress_glance(comm);
+		if (n == 0)
+			n = rdt_journal_compare(comm);
 		/* What the glance woke up may have been the last thing missing. */
 		if (n == 0)
 			n = rdt_progress(comm);
@@ -250,7 +278,7 @@ static void name_waited(rdt_comm *comm, char *text, size_t size)
 	for (rdt_plan *plan = comm->active; plan; plan = plan->next_active)
 		rdt_engine_waits_for(&plan->program, note, &waited);
 	for (int r = 0; r < comm->size; r++)
-		if (comm->peers[r].ep && !comm->peers[r].up)
+		if ((comm->peers[r].ep && !comm->peers[r].up) || rdt_transfer_waits_for(comm, r))
 			waited.set[r] = true;
 	for (int r = 0; r < comm->size && n + 16 < size; r++)
 		if (waited.set[r])

@@ -6,7 +6,13 @@
  */
 #include "comm.h"
 
+#include <stdlib.h>
+
 #include "lib/base/clock.h"
+
+#include "journal.h"
+#include "shape.h"
+#include "transfer.h"
 
 void rdt_requests_init(rdt_comm *comm)
 {
@@ -28,43 +34,18 @@ static struct rdt_request *take(rdt_comm *comm)
 	return request;
 }
 
-static void give_back(struct rdt_request *request)
+void rdt_request_free(struct rdt_request *request)
 {
+	free(request->memory);
+	request->memory = NULL;
 	request->next = request->comm->free_requests;
 	request->comm->free_requests = request;
 }
 
-/* Runs the first request of the queue. */
-static void begin(rdt_plan *plan)
+int rdt_request_new(rdt_comm *comm, const struct rdt_call *call, struct rdt_request **out)
 {
-	rdt_bind_buffers(plan, &plan->queue->call);
-	rdt_plan_activate(plan);
-}
+	struct rdt_request *request = take(comm);
 
-void rdt_request_finished(rdt_plan *plan)
-{
-	struct rdt_request *request = plan->queue;
-
-	request->over = true;
-	plan->queue = request->next;
-	if (!plan->queue)
-		plan->queue_tail = &plan->queue;
-	else
-		begin(plan);
-}
-
-int rdt_request_start(rdt_comm *comm, const struct rdt_call *call, struct rdt_request **out)
-{
-	struct rdt_request *request;
-	rdt_plan *plan;
-	int status;
-
-	status = rdt_call_check(comm, call);
-	if (status)
-		return status;
-	if (comm->failed)
-		return rdt_fail_again(comm);
-	request = take(comm);
 	if (!request)
 		return rdt_err(RDT_ERR_INVALID,
 			       "%d operations are in flight on this communicator already; complete "
@@ -72,25 +53,122 @@ int rdt_request_start(rdt_comm *comm, const struct rdt_call *call, struct rdt_re
 			       "rdt_wait or rdt_test first",
 			       RDT_REQUESTS);
 	request->call = *call;
-	if (call->count == 0 && call->collective != RDT_COLL_BARRIER) {
+	request->deadline = rdt_deadline(comm->config.timeout_s);
+	*out = request;
+	return 0;
+}
+
+/* Makes the schedules of a varying plan for the call that runs next. */
+static int adapt(rdt_plan *plan, const struct rdt_call *call)
+{
+	const struct rdt_agreed agreed = { 0 };
+	struct rdt_shaper shaper;
+	int status = rdt_shaper_open(&shaper, plan->comm, call, &agreed);
+
+	if (status)
+		return status;
+	status = rdt_bind_again(plan, plan->algorithm, &shaper);
+	rdt_shaper_close(&shaper);
+	return status;
+}
+
+/* Runs the first request of the queue. */
+static void begin(rdt_plan *plan)
+{
+	const struct rdt_request *request = plan->queue;
+
+	if (plan->wire) {
+		rdt_transfer_begin(plan); /* a failure ends the request */
+		return;
+	}
+	if (plan->varying) {
+		int status = adapt(plan, &request->call);
+
+		if (status) {
+			rdt_fail(plan->comm, status, -1, true, "%s", rdt_last_error());
+			return;
+		}
+	}
+	plan->sequence = request->sequence;
+	rdt_bind_buffers(plan, &request->call);
+	rdt_plan_activate(plan);
+}
+
+void rdt_request_queue(struct rdt_request *request, rdt_plan *plan)
+{
+	request->plan = plan;
+	request->next = NULL;
+	*plan->queue_tail = request;
+	plan->queue_tail = &request->next;
+	if (plan->queue == request)
+		begin(plan);
+}
+
+void rdt_request_finished(rdt_plan *plan)
+{
+	struct rdt_request *request = plan->queue;
+
+	if (plan->wire && rdt_transfer_check(plan))
+		return; /* it was another message: the failure has ended everything */
+	request->over = true;
+	plan->queue = request->next;
+	if (!plan->queue)
+		plan->queue_tail = &plan->queue;
+	else
+		begin(plan);
+	if (request->then) {
+		request->then(request);
+		rdt_request_free(request);
+	}
+}
+
+static int start(struct rdt_request *request)
+{
+	rdt_comm *comm = request->comm;
+	const struct rdt_call *call = &request->call;
+	rdt_plan *plan;
+	int status;
+
+	if (call->collective == RDT_COLL_SEND)
+		return rdt_transfer_start(request);
+	request->sequence = rdt_journal_note(comm, call, RDT_FORM_CALL, 0);
+	if (rdt_call_is_empty(comm, call)) {
 		request->over = true;
-		*out = request;
 		return 0;
 	}
 	status = rdt_onecall_plan(comm, call, &plan);
-	if (status) {
-		give_back(request);
+	if (status)
 		return status;
+	if (plan->varying)
+		return rdt_lengths_exchange(request, plan);
+	request->call.counts = request->call.out_counts = NULL; /* the plan has them */
+	rdt_request_queue(request, plan);
+	return 0;
+}
+
+int rdt_request_start(rdt_comm *comm, const struct rdt_call *call, struct rdt_request **out)
+{
+	struct rdt_request *request = NULL;
+	int status;
+
+	status = rdt_call_check(comm, call);
+	if (status)
+		return status;
+	if (comm->failed)
+		return rdt_fail_again(comm);
+	status = rdt_request_new(comm, call, &request);
+	if (status)
+		return status;
+	status = start(request);
+	if (status) {
+		/* A failure of the communicator has ended the request, queued or not. */
+		rdt_request_free(request);
+		return comm->failed ? rdt_fail_again(comm) : status;
 	}
-	request->plan = plan;
-	*plan->queue_tail = request;
-	plan->queue_tail = &request->next;
-	if (plan->queue == request) {
-		begin(plan);
-		/* The first puts leave now, not when the caller comes back. A failure waits for
-		 * rdt_wait. */
+	/* The first puts leave now, not when the caller comes back. A failure waits for rdt_wait.
+	 */
+	if (!request->over)
 		rdt_progress(comm);
-	}
 	*out = request;
 	return 0;
 }
@@ -101,7 +179,7 @@ static int outcome(struct rdt_request *request)
 	rdt_comm *comm = request->comm;
 	int status = request->outcome;
 
-	give_back(request);
+	rdt_request_free(request);
 	return status ? rdt_fail_again(comm) : 0;
 }
 
@@ -128,13 +206,25 @@ int rdt_wait(struct rdt_request *request)
 	return outcome(request);
 }
 
+/* One round for a caller that polls; time without any progress counts towards the deadline. */
+static void poll_once(struct rdt_request *request)
+{
+	rdt_comm *comm = request->comm;
+	int n = rdt_progress_test(comm);
+
+	if (n > 0)
+		request->deadline = rdt_deadline(comm->config.timeout_s);
+	else if (n == 0 && !request->over && rdt_now() > request->deadline)
+		rdt_progress_timeout(comm, NULL, comm->config.timeout_s);
+}
+
 int rdt_test(struct rdt_request *request, int *done)
 {
 	if (!request || !done)
 		return rdt_err(RDT_ERR_INVALID, "rdt_test: %s is NULL",
 			       request ? "done" : "request");
 	if (!request->over)
-		rdt_plan_poll(request->plan); /* a failure ends all requests, this one too */
+		poll_once(request); /* a failure ends all requests, this one too */
 	*done = request->over;
 	return request->over ? outcome(request) : 0;
 }

@@ -140,7 +140,9 @@ static uint64_t part_of(const struct rdt_shaper *s, uint64_t total, uint64_t win
 {
 	uint64_t begin = window * s->window_bytes;
 
-	return total <= begin ? 0 : total - begin < s->window_bytes ? total - begin : s->window_bytes;
+	return total <= begin			 ? 0
+	       : total - begin < s->window_bytes ? total - begin
+						 : s->window_bytes;
 }
 
 /* The first window after `window` in which a block of `total` bytes has another part. */
@@ -219,7 +221,10 @@ int rdt_shaper_open(struct rdt_shaper *s, const rdt_comm *comm, const struct rdt
 	};
 	if (!has_in(call->collective) && !has_out(call->collective)) {
 		s->longest = barrier ? 0 : call->count * s->elem;
-		s->window_bytes = window_bytes(comm, s->longest, s->elem);
+		/* Both ends of a wire have fixed slots. */
+		s->window_bytes = call->collective == RDT_COLL_SEND
+					  ? RDT_TRANSFER_WINDOW
+					  : window_bytes(comm, s->longest, s->elem);
 	} else if (call->longest) {
 		/* All ranks must cut alike, and only this is known to all. */
 		s->longest = call->longest;

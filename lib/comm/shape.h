@@ -14,6 +14,8 @@
 
 /* Windows of one operation that are under way at a time, at most. */
 #define RDT_WINDOWS_IN_FLIGHT 4
+/* Bytes of one window of a send. */
+#define RDT_TRANSFER_WINDOW ((uint64_t)128 << 10)
 
 /* What all ranks have found about everybody's buffers when a plan was made. */
 struct rdt_agreed {
@@ -26,7 +28,8 @@ struct rdt_shaper {
 	uint64_t elem;
 	uint64_t window_bytes, n_windows;
 	uint64_t longest; /* the vector, or the longest block of any rank; bytes */
-	/* [size] each, where the collective has them: whole blocks, and their parts in this window */
+	/* [size] each, where the collective has them: whole blocks, and their parts in this window
+	 */
 	uint64_t *in_offset, *in_total, *in_part, *out_offset, *out_total, *out_part;
 
 	/* the next kind of window */

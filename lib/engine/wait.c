@@ -49,8 +49,11 @@ int rdt_wait_glance(const struct rdt_wait_hooks *hooks, void *arg)
 static int sleep_once(const struct rdt_wait_hooks *hooks, void *arg, void *what, int64_t deadline)
 {
 	struct pollfd *fds;
+	int64_t wake_by = hooks->wake_by(arg);
 	int n, status, slept;
 
+	if (wake_by > deadline)
+		wake_by = deadline;
 	status = hooks->arm(arg);
 	if (status)
 		return status < 0 ? status : 0;
@@ -59,7 +62,7 @@ static int sleep_once(const struct rdt_wait_hooks *hooks, void *arg, void *what,
 	status = hooks->progress(arg);
 	if (status < 0)
 		return status;
-	slept = status == 0 && !hooks->done(arg, what) ? poll(fds, (nfds_t)n, rdt_left_ms(deadline))
+	slept = status == 0 && !hooks->done(arg, what) ? poll(fds, (nfds_t)n, rdt_left_ms(wake_by))
 						       : 0;
 	if (slept < 0 && errno != EINTR)
 		return rdt_err_errno(RDT_ERR_SYSTEM,

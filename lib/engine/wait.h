@@ -26,6 +26,8 @@ struct rdt_wait_hooks {
 	int (*arm)(void *arg);
 	/* After poll(2): looks at revents. Negative: failed. */
 	int (*woken)(void *arg, struct pollfd *fds, int n);
+	/* When progress() wants to be called again at the latest (rdt_now() time). */
+	int64_t (*wake_by)(void *arg);
 };
 
 /* How long to do what before the next, in nanoseconds. */

@@ -149,6 +149,8 @@ int rdt_shm_cma_write(struct rdt_ep *, uint64_t address, const void *from, uint6
 
 /* shm_put.c */
 int rdt_shm_put(struct rdt_ep *, const struct rdt_put *);
+int rdt_shm_get(struct rdt_ep *, struct rdt_remote *, uint64_t offset, void *dst,
+		const struct rdt_region *, uint64_t length);
 
 /* shm_wait.c */
 int rdt_shm_progress(struct rdt_transport *);

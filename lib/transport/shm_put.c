@@ -67,3 +67,22 @@ int rdt_shm_put(struct rdt_ep *ep, const struct rdt_put *put)
 	ep->head.completed++;
 	return 0;
 }
+
+int rdt_shm_get(struct rdt_ep *ep, struct rdt_remote *remote, uint64_t offset, void *dst,
+		const struct rdt_region *region, uint64_t length)
+{
+	(void)region;
+	if (ep->shm->shut)
+		return rdt_err(RDT_ERR_ABORTED, "shm: get after the transport was shut down");
+	if (!remote || remote->ep != ep || !remote->mapped || offset > remote->length ||
+	    length > remote->length - offset)
+		return rdt_err(RDT_ERR_INVALID,
+			       "shm: a get of %lu bytes at %lu from %lu mapped bytes of rank %d",
+			       (unsigned long)length, (unsigned long)offset,
+			       (unsigned long)(remote && remote->mapped ? remote->length : 0),
+			       ep->head.peer);
+	memcpy(dst, remote->mapped + offset, length);
+	ep->head.posted++;
+	ep->head.completed++;
+	return 0;
+}

@@ -123,6 +123,9 @@ struct rdt_transport_ops {
 	 */
 	int (*mem_register)(struct rdt_transport *transport, void *ptr, size_t length, int memfd,
 			    uint64_t memfd_offset, struct rdt_region **region);
+	/* The same for memory that peers may get from and not put into. */
+	int (*mem_publish)(struct rdt_transport *transport, void *ptr, size_t length, int memfd,
+			   uint64_t memfd_offset, struct rdt_region **region);
 	void (*mem_deregister)(struct rdt_region *region);
 	/* May peers put into this region? (false: shm, ordinary memory, process_vm_writev not
 	 * permitted) */
@@ -143,6 +146,14 @@ struct rdt_transport_ops {
 	 * copy or zero-copy by itself, splits what is larger than the device's message.
 	 */
 	int (*put)(struct rdt_ep *ep, const struct rdt_put *put);
+
+	/*
+	 * Reads [offset, offset + length) of published memory into dst, which lies in `region`.
+	 * Counts as a put in posted and completed, and dst holds the bytes when it is completed. 0,
+	 * RDT_AGAIN or negative, like put.
+	 */
+	int (*get)(struct rdt_ep *ep, struct rdt_remote *remote, uint64_t offset, void *dst,
+		   const struct rdt_region *region, uint64_t length);
 
 	/* Moves things on: connections, completions, counters, receives. Returns how many things
 	 * happened (0: nothing), or negative: a failure, to be fetched with failure(). Makes no

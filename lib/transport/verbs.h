@@ -348,6 +348,8 @@ void rdt_verbs_ep_free(struct rdt_verbs_ep *ep);
 /* ---- verbs_put.c ----------------------------------------------------------------------------- */
 
 int rdt_verbs_put(struct rdt_ep *ep, const struct rdt_put *put);
+int rdt_verbs_get(struct rdt_ep *, struct rdt_remote *, uint64_t offset, void *dst,
+		  const struct rdt_region *, uint64_t length);
 /* Sends the good-bye; false when it cannot. */
 bool rdt_verbs_say_goodbye(struct rdt_verbs_ep *ep);
 int rdt_verbs_bounce_open(struct rdt_verbs *t);
@@ -383,6 +385,8 @@ int rdt_verbs_reg_mr(struct rdt_verbs *t, void *ptr, size_t length, int access, 
 		     struct ibv_mr **mr);
 int rdt_verbs_mem_register(struct rdt_transport *transport, void *ptr, size_t length, int memfd,
 			   uint64_t memfd_offset, struct rdt_region **region);
+int rdt_verbs_mem_publish(struct rdt_transport *transport, void *ptr, size_t length, int memfd,
+			  uint64_t memfd_offset, struct rdt_region **region);
 void rdt_verbs_mem_deregister(struct rdt_region *region);
 bool rdt_verbs_mem_exportable(const struct rdt_region *region);
 int rdt_verbs_mem_export(const struct rdt_region *region, const void *ptr, size_t length,

@@ -55,16 +55,13 @@ int rdt_verbs_reg_mr(struct rdt_verbs *t, void *ptr, size_t length, int access, 
 			     "verbs: %s cannot register %s", t->choice.device, what);
 }
 
-int rdt_verbs_mem_register(struct rdt_transport *transport, void *ptr, size_t length, int memfd,
-			   uint64_t memfd_offset, struct rdt_region **out)
+static int new_region(struct rdt_verbs *t, void *ptr, size_t length, int access,
+		      struct rdt_region **out)
 {
-	struct rdt_verbs *t = rdt_verbs(transport);
 	struct rdt_verbs_region *region;
 	char what[64];
 	int rc;
 
-	(void)memfd; /* what backs the pages does not matter to the device */
-	(void)memfd_offset;
 	if (!ptr || length == 0 || (uintptr_t)ptr + length < (uintptr_t)ptr)
 		return rdt_err(RDT_ERR_INVALID, "verbs: %zu bytes at %p are no memory to register",
 			       length, ptr);
@@ -72,8 +69,7 @@ int rdt_verbs_mem_register(struct rdt_transport *transport, void *ptr, size_t le
 	if (!region)
 		return rdt_err(RDT_ERR_NOMEM, "verbs: no memory for a region's record");
 	snprintf(what, sizeof(what), "a region of %zu bytes", length);
-	rc = rdt_verbs_reg_mr(t, ptr, length, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE,
-			      what, &region->mr);
+	rc = rdt_verbs_reg_mr(t, ptr, length, access, what, &region->mr);
 	if (rc) {
 		free(region);
 		return rc;
@@ -88,6 +84,25 @@ int rdt_verbs_mem_register(struct rdt_transport *transport, void *ptr, size_t le
 	t->regions = region;
 	*out = (struct rdt_region *)region;
 	return 0;
+}
+
+/* What backs the pages does not matter to the device. */
+int rdt_verbs_mem_register(struct rdt_transport *transport, void *ptr, size_t length, int memfd,
+			   uint64_t memfd_offset, struct rdt_region **out)
+{
+	(void)memfd;
+	(void)memfd_offset;
+	return new_region(rdt_verbs(transport), ptr, length,
+			  IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE, out);
+}
+
+int rdt_verbs_mem_publish(struct rdt_transport *transport, void *ptr, size_t length, int memfd,
+			  uint64_t memfd_offset, struct rdt_region **out)
+{
+	(void)memfd;
+	(void)memfd_offset;
+	return new_region(rdt_verbs(transport), ptr, length,
+			  IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ, out);
 }
 
 void rdt_verbs_mem_deregister(struct rdt_region *r)

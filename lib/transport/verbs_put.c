@@ -216,6 +216,43 @@ int rdt_verbs_put(struct rdt_ep *endpoint, const struct rdt_put *put)
 	return 0;
 }
 
+int rdt_verbs_get(struct rdt_ep *endpoint, struct rdt_remote *from, uint64_t offset, void *dst,
+		  const struct rdt_region *to, uint64_t length)
+{
+	struct rdt_verbs_ep *ep = rdt_verbs_ep(endpoint);
+	const struct rdt_verbs_remote *remote = (const struct rdt_verbs_remote *)from;
+	const struct rdt_verbs_region *region = (const struct rdt_verbs_region *)to;
+	struct rdt_verbs *t = ep->t;
+	struct ibv_sge sge = { (uintptr_t)dst, (uint32_t)length, 0 };
+	struct ibv_send_wr wr = { .sg_list = &sge,
+				  .num_sge = 1,
+				  .opcode = IBV_WR_RDMA_READ,
+				  .send_flags = IBV_SEND_SIGNALED };
+	struct rdt_verbs_sent sent = { .puts = ep->head.posted + 1 };
+	int rc;
+
+	if (ep->state != RDT_EP_UP || t->shut)
+		return not_up(ep);
+	if (!remote || remote->ep != ep || !region || length == 0 || length > t->max_msg ||
+	    offset > remote->length || length > remote->length - offset ||
+	    (char *)dst < region->base ||
+	    length > region->length - (size_t)((char *)dst - region->base))
+		return rdt_err(RDT_ERR_INVALID,
+			       "verbs: a get of %llu bytes at offset %llu of rank %d's %llu",
+			       (unsigned long long)length, (unsigned long long)offset,
+			       ep->head.peer, (unsigned long long)(remote ? remote->length : 0));
+	if (ep->wr_posted - ep->wr_done + 1 > t->sq_depth - 1)
+		return RDT_AGAIN;
+	sge.lkey = region->mr->lkey;
+	wr.wr.rdma.remote_addr = remote->addr + offset;
+	wr.wr.rdma.rkey = remote->rkey;
+	rc = post(ep, &wr, &sent);
+	if (rc)
+		return rc;
+	ep->head.posted++;
+	return 0;
+}
+
 bool rdt_verbs_say_goodbye(struct rdt_verbs_ep *ep)
 {
 	struct ibv_send_wr wr = {

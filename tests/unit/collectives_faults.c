@@ -2,8 +2,8 @@
 /*
  * Every step of every algorithm is removed, doubled, swapped with the next and misplaced by one: on
  * all ranks, as a mistake in an emitter would, and on one rank alone. The verifier has to find each
- * of these faults, but for swaps that change nothing (two waits, two puts to different peers, a step
- * after a wait that does not concern it): those must come out right when they are run in many
+ * of these faults, but for swaps that change nothing (two waits, two puts to different peers, a
+ * step after a wait that does not concern it): those must come out right when they are run in many
  * orders (collectives_shaken.h).
  */
 #include <setjmp.h>
@@ -243,8 +243,8 @@ static void plant_and_verify(struct fault *f, struct tally *tally)
 	free_all(f->c);
 }
 
-/* Few cases of each algorithm: the kinds of faults do not depend on an element's size, and little on
- * roots and lengths. */
+/* Few cases of each algorithm: the kinds of faults do not depend on an element's size, and little
+ * on roots and lengths. */
 struct planting {
 	struct tally tally;
 	int cases;

@@ -102,10 +102,10 @@ static inline void shaken_begin(struct shaken *k, int rank, int run)
 		return;
 	k->ranks[rank].begun = run + 1;
 	for (uint64_t i = 0; i < shaken_elements(k, run, rank, RDT_OUTPUT); i++)
-		*shaken_at(k, rank, RDT_OUTPUT, run, i * k->c->elem_size) = (struct shaken_number){
-			root ? shaken_contribution(run, rank, i) : shaken_random(&k->seed),
-			root ? 0 : 7
-		};
+		*shaken_at(k, rank, RDT_OUTPUT, run, i * k->c->elem_size) =
+			(struct shaken_number){ root ? shaken_contribution(run, rank, i)
+						     : shaken_random(&k->seed),
+						root ? 0 : 7 };
 	for (uint64_t i = 0; i < shaken_elements(k, run, rank, RDT_INPUT); i++)
 		*shaken_at(k, rank, RDT_INPUT, run, i * k->c->elem_size) =
 			(struct shaken_number){ shaken_contribution(run, rank, i), 0 };
@@ -291,8 +291,8 @@ static inline bool shaken_run(const struct rdt_verify_case *c, struct rdt_schedu
 
 			for (int b = RDT_INPUT; b <= RDT_OUTPUT; b++)
 				if (shaken_elements(&k, run, rank, (enum rdt_buffer)b) > k.elements)
-					k.elements = shaken_elements(&k, run, rank,
-								     (enum rdt_buffer)b);
+					k.elements =
+						shaken_elements(&k, run, rank, (enum rdt_buffer)b);
 
 			if (s->scratch_bytes / c->elem_size > k.scratch)
 				k.scratch = s->scratch_bytes / c->elem_size;

@@ -31,9 +31,8 @@ static uint64_t most_waits(const struct rdt_verify_case *c)
 
 			rdt_verify_shape(c, run, rank, &shape);
 			rdt_schedule_init(&s);
-			assert_int_equal(rdt_verify_algorithm(c, run)->emit(&group, &shape.shape,
-									    &s),
-					 0);
+			assert_int_equal(
+				rdt_verify_algorithm(c, run)->emit(&group, &shape.shape, &s), 0);
 			waits = rdt_schedule_waits(&s);
 			*plan = waits > *plan ? waits : *plan;
 			rdt_schedule_free(&s);

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The journal of operations; see journal.h. */
+#include "journal.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/clock.h"
+
+/* More than can be in flight: plans of all slots, and plain calls. */
+#define ENTRIES 1024
+/* The first comparison, and the longest time between two. */
+#define FIRST_NS 2000000
+#define LONGEST_NS 1000000000
+
+struct entry {
+	uint64_t sequence; /* written last; 0: never used */
+	uint64_t count, plan;
+	uint32_t hash;
+	int32_t root;
+	uint8_t collective, type, op, form;
+	uint32_t zero;
+};
+
+/* What is published: the entries, and behind them room where one of a peer's can land. */
+struct published {
+	struct entry entries[ENTRIES];
+	struct entry landing;
+};
+
+struct reader {
+	struct rdt_remote *remote;
+	uint64_t compared; /* equal up to this number, 0: nothing yet */
+	bool refused;	   /* its journal cannot be read from here */
+};
+
+struct rdt_journal {
+	struct rdt_mem mem; /* not in the user's table */
+	struct published *own;
+	uint64_t sequence; /* of the last operation */
+	struct reader *readers;
+	int64_t next, interval;
+	/* a read under way */
+	int reading; /* the rank; -1: none */
+	uint64_t reading_for, reading_until;
+};
+
+int rdt_journal_open(rdt_comm *comm)
+{
+	struct rdt_journal *j = calloc(1, sizeof(*j));
+	unsigned char blob[RDT_TRANSPORTS * (1 + RDT_EXPORT_MAX)];
+	size_t at = 0;
+	int status;
+
+	if (!j)
+		return rdt_err(RDT_ERR_NOMEM, "out of memory for a journal");
+	comm->journal = j;
+	j->reading = -1;
+	j->next = INT64_MAX;
+	j->readers = calloc((size_t)comm->size, sizeof(*j->readers));
+	if (!j->readers)
+		return rdt_err(RDT_ERR_NOMEM, "out of memory for a journal");
+	status = rdt_block_map(sizeof(*j->own), &j->mem.block);
+	if (status)
+		return status;
+	j->own = j->mem.block.base;
+	for (int t = 0; t < comm->n_transports; t++) {
+		const struct rdt_transport_ops *ops = comm->transports[t].ops;
+		size_t n = 0;
+
+		status = ops->mem_publish(comm->transports[t].handle, j->own, sizeof(*j->own),
+					  j->mem.block.memfd, 0, &j->mem.handle[t]);
+		if (!status)
+			status = ops->mem_export(j->mem.handle[t], j->own, sizeof(*j->own),
+						 blob + at + 1, &n);
+		if (status)
+			return status;
+		blob[at] = (unsigned char)n;
+		at += 1 + n;
+	}
+	return comm->boot_ops->put(comm->boot, "journal", blob, at);
+}
+
+void rdt_journal_close(rdt_comm *comm)
+{
+	struct rdt_journal *j = comm->journal;
+
+	if (!j)
+		return;
+	for (int r = 0; j->readers && r < comm->size; r++)
+		if (j->readers[r].remote)
+			comm->transports[comm->peers[r].transport].ops->mem_release(
+				j->readers[r].remote);
+	for (int t = 0; t < comm->n_transports; t++)
+		if (j->mem.handle[t])
+			comm->transports[t].ops->mem_deregister(j->mem.handle[t]);
+	if (j->own)
+		rdt_block_unmap(&j->mem.block);
+	free(j->readers);
+	free(j);
+	comm->journal = NULL;
+}
+
+uint64_t rdt_journal_note(rdt_comm *comm, const struct rdt_call *call, enum rdt_journal_form form,
+			  uint64_t plan)
+{
+	struct rdt_journal *j = comm->journal;
+	struct entry *e;
+
+	if (!j)
+		return 0;
+	e = &j->own->entries[++j->sequence % ENTRIES];
+	/* A reader that meets the old number beside new words would compare what does not belong
+	 * together: so the number goes first, and comes last. */
+	__atomic_store_n(&e->sequence, 0, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	e->count = call->counts ? 0 : call->count;
+	e->plan = plan;
+	e->hash = rdt_call_hash(comm, call);
+	e->root = call->root;
+	e->collective = (uint8_t)call->collective;
+	e->type = (uint8_t)call->type;
+	e->op = (uint8_t)call->op;
+	e->form = (uint8_t)form;
+	__atomic_store_n(&e->sequence, j->sequence, __ATOMIC_RELEASE);
+	j->interval = FIRST_NS;
+	j->next = 0;
+	return j->sequence;
+}
+
+/* ---- comparing ------------------------------------------------------------------------------- */
+
+static void describe(const struct entry *e, char *text, size_t size)
+{
+	static const size_t counted; /* what counts point to when only their hash is known */
+	struct rdt_call call = {
+		.collective = (enum rdt_collective)e->collective,
+		.count = e->count,
+		.type = (enum rdt_type)e->type,
+		.op = (enum rdt_op)e->op,
+		.root = e->root,
+		.counts = e->hash ? &counted : NULL,
+	};
+	size_t used;
+
+	if (e->form == RDT_FORM_SPLIT) {
+		snprintf(text, size, "rdt_comm_split");
+		return;
+	}
+	if (e->collective >= RDT_COLL_COUNT || !rdt_type_name(call.type) || !rdt_op_name(call.op)) {
+		snprintf(text, size, "something unknown");
+		return;
+	}
+	rdt_call_describe(&call, text, size);
+	used = strlen(text);
+	if (e->hash > 1)
+		used += (size_t)snprintf(text + used, size - used, " #%08x", e->hash);
+	if (e->form == RDT_FORM_MAKE && used < size)
+		snprintf(text + used, size - used, " (plan)");
+	if (e->form == RDT_FORM_START && used < size)
+		snprintf(text + used, size - used, " (start of plan %" PRIu64 ")", e->plan);
+}
+
+static bool same(const struct entry *a, const struct entry *b)
+{
+	return a->count == b->count && a->plan == b->plan && a->hash == b->hash &&
+	       a->root == b->root && a->collective == b->collective && a->type == b->type &&
+	       a->op == b->op && a->form == b->form;
+}
+
+/* Compares one entry of a peer with this rank's of the same number. */
+static int judge(rdt_comm *comm, int rank, uint64_t sequence, const struct entry *theirs)
+{
+	struct rdt_journal *j = comm->journal;
+	const struct entry *mine = &j->own->entries[sequence % ENTRIES];
+	char a[160], b[160];
+
+	if (theirs->sequence != sequence || mine->sequence != sequence)
+		return 0; /* it has not come there, or both have gone on since */
+	if (same(mine, theirs)) {
+		if (sequence > j->readers[rank].compared)
+			j->readers[rank].compared = sequence;
+		return 0;
+	}
+	describe(mine, a, sizeof(a));
+	describe(theirs, b, sizeof(b));
+	return rdt_fail(comm, RDT_ERR_MISMATCH, -1, true,
+			"operation %" PRIu64 " of this communicator: rank %d calls \"%s\", rank %d "
+			"calls \"%s\": all ranks must make the same calls in the same order",
+			sequence, comm->rank, a, rank, b);
+}
+
+/* Finds a peer's journal. 1: it can be read. */
+static int reach(rdt_comm *comm, int rank)
+{
+	struct reader *reader = &comm->journal->readers[rank];
+	const struct rdt_peer *peer = &comm->peers[rank];
+	unsigned char blob[RDT_TRANSPORTS * (1 + RDT_EXPORT_MAX)];
+	size_t length = sizeof(blob), at = 0;
+	int status;
+
+	if (reader->remote || reader->refused || !peer->up)
+		return reader->remote != NULL;
+	status = rdt_peers_get(comm, rank, "journal", blob, &length,
+			       rdt_deadline(comm->config.start_timeout_s));
+	if (status)
+		return status;
+	for (int t = 0; t < peer->transport && at < length; t++)
+		at += 1 + (size_t)blob[at];
+	if (at >= length || blob[at] > length - at - 1 ||
+	    comm->transports[peer->transport].ops->mem_import(peer->ep, blob + at + 1, blob[at],
+							      &reader->remote)) {
+		rdt_info("the journal of rank %d cannot be read: %s", rank, rdt_last_error());
+		reader->refused = true;
+		return 0;
+	}
+	return 1;
+}
+
+static int begin_read(rdt_comm *comm, int rank, uint64_t sequence)
+{
+	struct rdt_journal *j = comm->journal;
+	const struct rdt_peer *peer = &comm->peers[rank];
+	uint64_t offset =
+		offsetof(struct published, entries) + sequence % ENTRIES * sizeof(struct entry);
+	int status = comm->transports[peer->transport].ops->get(
+		peer->ep, j->readers[rank].remote, offset, &j->own->landing,
+		j->mem.handle[peer->transport], sizeof(struct entry));
+
+	if (status == RDT_AGAIN)
+		return 0;
+	if (status)
+		return status;
+	j->reading = rank;
+	j->reading_for = sequence;
+	j->reading_until = rdt_ep_head(peer->ep)->posted;
+	return 0;
+}
+
+static int end_read(rdt_comm *comm)
+{
+	struct rdt_journal *j = comm->journal;
+	int rank = j->reading;
+	struct entry landed;
+
+	if (rank < 0 || rdt_ep_head(comm->peers[rank].ep)->completed < j->reading_until)
+		return 0;
+	j->reading = -1;
+	landed = j->own->landing;
+	return judge(comm, rank, j->reading_for, &landed);
+}
+
+struct waited {
+	rdt_comm *comm;
+	uint64_t sequence;
+	int status;
+};
+
+/* One rank that an operation waits for. One read at a time: the others come in later rounds. */
+static void compare_with(void *arg, int rank)
+{
+	struct waited *w = arg;
+	struct rdt_journal *j = w->comm->journal;
+	struct reader *reader = &j->readers[rank];
+
+	if (w->status || w->comm->failed || j->reading >= 0 || reader->compared >= w->sequence)
+		return;
+	w->status = reach(w->comm, rank);
+	if (w->status <= 0)
+		return;
+	w->status = begin_read(w->comm, rank, w->sequence);
+	/* Mapped journals are read at once. */
+	if (!w->status)
+		w->status = end_read(w->comm);
+}
+
+int rdt_journal_compare(rdt_comm *comm)
+{
+	struct rdt_journal *j = comm->journal;
+	struct waited w = { .comm = comm };
+	int64_t now = rdt_now();
+
+	if (!j || !comm->active || now < j->next)
+		return 0;
+	if (j->next == 0) { /* a new operation: give it time first */
+		j->next = now + j->interval;
+		return 0;
+	}
+	w.status = end_read(comm);
+	for (rdt_plan *plan = comm->active; plan && !w.status && !comm->failed;
+	     plan = plan->next_active) {
+		w.sequence = plan->sequence;
+		if (plan->sequence)
+			rdt_engine_waits_for(&plan->program, compare_with, &w);
+	}
+	if (comm->failed)
+		return rdt_fail_again(comm);
+	if (w.status < 0)
+		return rdt_fail_transports(comm, w.status, rdt_last_error());
+	j->interval = j->interval * 2 > LONGEST_NS ? LONGEST_NS : j->interval * 2;
+	j->next = now + (j->reading >= 0 ? FIRST_NS : j->interval);
+	return 0;
+}
+
+int64_t rdt_journal_next(const rdt_comm *comm)
+{
+	if (!comm->journal || !comm->active)
+		return INT64_MAX;
+	return comm->journal->next;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The journal: do all ranks make the same calls? Private to lib/comm.
+ *
+ * Every rank writes down each operation that it begins, under its number in the sequence of the
+ * communicator's operations, in memory that its peers may read. That costs a store. A rank that has
+ * waited for some time reads, one-sided, what those that it waits for have written under the same
+ * number: another call is RDT_ERR_MISMATCH, naming what both said. So a mismatch is told even when
+ * the other rank is busy elsewhere, and nothing travels while all is well. That no wrong sum can
+ * come of a mismatch is the plans' business: a notification belongs to a plan, and a plan to a
+ * call.
+ */
+#ifndef RDT_JOURNAL_H
+#define RDT_JOURNAL_H
+
+#include "comm.h"
+
+enum rdt_journal_form {
+	RDT_FORM_CALL,	/* a plain call, waiting or not */
+	RDT_FORM_MAKE,	/* a plan is made */
+	RDT_FORM_START, /* a plan is started */
+	RDT_FORM_SPLIT, /* rdt_comm_split */
+};
+
+/* Makes this rank's journal and tells where it is. */
+int rdt_journal_open(rdt_comm *comm);
+void rdt_journal_close(rdt_comm *comm);
+
+/* Writes the next operation down; its number. `plan` is that of FORM_START. */
+uint64_t rdt_journal_note(rdt_comm *comm, const struct rdt_call *call, enum rdt_journal_form form,
+			  uint64_t plan);
+
+/*
+ * For a rank that waits: compares, now and then, with the ranks that it waits for. Negative: the
+ * communicator has failed.
+ */
+int rdt_journal_compare(rdt_comm *comm);
+/* When to come again for that (rdt_now() time); INT64_MAX: there is nothing to compare. */
+int64_t rdt_journal_next(const rdt_comm *comm);
+
+#endif
