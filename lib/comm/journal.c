@@ -8,10 +8,13 @@
 
 #include "lib/base/clock.h"
 
+#include "transfer.h"
+
 /* More than can be in flight: plans of all slots, and plain calls. */
 #define ENTRIES 1024
 /* The first comparison, and the longest time between two. */
-#define FIRST_NS 2000000
+#define FIRST_NS 50000000
+#define READ_NS 2000000 /* a read takes about so long */
 #define LONGEST_NS 1000000000
 
 struct entry {
@@ -32,7 +35,6 @@ struct published {
 struct reader {
 	struct rdt_remote *remote;
 	uint64_t compared; /* equal up to this number, 0: nothing yet */
-	bool refused;	   /* its journal cannot be read from here */
 };
 
 struct rdt_journal {
@@ -100,6 +102,28 @@ void rdt_journal_close(rdt_comm *comm)
 	free(j->readers);
 	free(j);
 	comm->journal = NULL;
+}
+
+int rdt_journal_reach(rdt_comm *comm, int rank, int64_t deadline)
+{
+	struct reader *reader = &comm->journal->readers[rank];
+	const struct rdt_peer *peer = &comm->peers[rank];
+	unsigned char blob[RDT_TRANSPORTS * (1 + RDT_EXPORT_MAX)];
+	size_t length = sizeof(blob), at = 0;
+	int status;
+
+	if (reader->remote)
+		return 0;
+	status = rdt_peers_get(comm, rank, "journal", blob, &length, deadline);
+	if (status)
+		return status;
+	for (int t = 0; t < peer->transport && at < length; t++)
+		at += 1 + (size_t)blob[at];
+	if (at >= length || blob[at] > length - at - 1)
+		return rdt_err(RDT_ERR_SYSTEM,
+			       "rank %d sent a malformed description of its journal", rank);
+	return comm->transports[peer->transport].ops->mem_import(peer->ep, blob + at + 1, blob[at],
+								 &reader->remote);
 }
 
 uint64_t rdt_journal_note(rdt_comm *comm, const struct rdt_call *call, enum rdt_journal_form form,
@@ -191,33 +215,6 @@ static int judge(rdt_comm *comm, int rank, uint64_t sequence, const struct entry
 			sequence, comm->rank, a, rank, b);
 }
 
-/* Finds a peer's journal. 1: it can be read. */
-static int reach(rdt_comm *comm, int rank)
-{
-	struct reader *reader = &comm->journal->readers[rank];
-	const struct rdt_peer *peer = &comm->peers[rank];
-	unsigned char blob[RDT_TRANSPORTS * (1 + RDT_EXPORT_MAX)];
-	size_t length = sizeof(blob), at = 0;
-	int status;
-
-	if (reader->remote || reader->refused || !peer->up)
-		return reader->remote != NULL;
-	status = rdt_peers_get(comm, rank, "journal", blob, &length,
-			       rdt_deadline(comm->config.start_timeout_s));
-	if (status)
-		return status;
-	for (int t = 0; t < peer->transport && at < length; t++)
-		at += 1 + (size_t)blob[at];
-	if (at >= length || blob[at] > length - at - 1 ||
-	    comm->transports[peer->transport].ops->mem_import(peer->ep, blob + at + 1, blob[at],
-							      &reader->remote)) {
-		rdt_info("the journal of rank %d cannot be read: %s", rank, rdt_last_error());
-		reader->refused = true;
-		return 0;
-	}
-	return 1;
-}
-
 static int begin_read(rdt_comm *comm, int rank, uint64_t sequence)
 {
 	struct rdt_journal *j = comm->journal;
@@ -264,10 +261,8 @@ static void compare_with(void *arg, int rank)
 	struct rdt_journal *j = w->comm->journal;
 	struct reader *reader = &j->readers[rank];
 
-	if (w->status || w->comm->failed || j->reading >= 0 || reader->compared >= w->sequence)
-		return;
-	w->status = reach(w->comm, rank);
-	if (w->status <= 0)
+	if (w->status || w->comm->failed || j->reading >= 0 || !reader->remote ||
+	    reader->compared >= w->sequence)
 		return;
 	w->status = begin_read(w->comm, rank, w->sequence);
 	/* Mapped journals are read at once. */
@@ -291,7 +286,9 @@ int rdt_journal_compare(rdt_comm *comm)
 	for (rdt_plan *plan = comm->active; plan && !w.status && !comm->failed;
 	     plan = plan->next_active) {
 		w.sequence = plan->sequence;
-		if (plan->sequence)
+		if (plan->wire)
+			w.status = rdt_transfer_check(plan);
+		else if (plan->sequence)
 			rdt_engine_waits_for(&plan->program, compare_with, &w);
 	}
 	if (comm->failed)
@@ -299,7 +296,7 @@ int rdt_journal_compare(rdt_comm *comm)
 	if (w.status < 0)
 		return rdt_fail_transports(comm, w.status, rdt_last_error());
 	j->interval = j->interval * 2 > LONGEST_NS ? LONGEST_NS : j->interval * 2;
-	j->next = now + (j->reading >= 0 ? FIRST_NS : j->interval);
+	j->next = now + (j->reading >= 0 ? READ_NS : j->interval);
 	return 0;
 }
 

@@ -26,6 +26,9 @@ enum rdt_journal_form {
 int rdt_journal_open(rdt_comm *comm);
 void rdt_journal_close(rdt_comm *comm);
 
+/* Makes the journal of a connected peer readable from here. */
+int rdt_journal_reach(rdt_comm *comm, int rank, int64_t deadline);
+
 /* Writes the next operation down; its number. `plan` is that of FORM_START. */
 uint64_t rdt_journal_note(rdt_comm *comm, const struct rdt_call *call, enum rdt_journal_form form,
 			  uint64_t plan);

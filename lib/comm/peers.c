@@ -38,10 +38,13 @@ static int keep_going(void *arg)
 }
 
 /* Operations in flight go on while this rank waits at the rendezvous: a peer may have to finish one
- * before it comes there itself. */
+ * before it comes there itself. They must not ask there themselves meanwhile. */
 static void idle_while(rdt_comm *comm, bool waiting)
 {
-	comm->boot_ops->set_idle(comm->boot, waiting && comm->active ? keep_going : NULL, comm);
+	bool idle = waiting && (comm->active || comm->opening);
+
+	comm->asking = waiting;
+	comm->boot_ops->set_idle(comm->boot, idle ? keep_going : NULL, comm);
 }
 
 int rdt_peers_fence(rdt_comm *comm, const char *signature, uint64_t flags, struct rdt_fence *fence,
@@ -237,14 +240,15 @@ static bool all_up(rdt_comm *comm, void *what)
 
 int rdt_peers_connect(rdt_comm *comm, const bool *peers, int64_t deadline)
 {
-	for (int r = 0; r < comm->size; r++)
-		if (peers[r] && !comm->peers[r].ep) {
-			int status = rdt_peers_begin(comm, r, deadline);
+	int status = 0;
 
-			if (status)
-				return status;
-		}
-	if (comm->connecting == 0)
-		return 0;
-	return rdt_progress_until(comm, all_up, NULL, deadline, "connecting");
+	for (int r = 0; r < comm->size && !status; r++)
+		if (peers[r] && !comm->peers[r].ep)
+			status = rdt_peers_begin(comm, r, deadline);
+	if (!status && comm->connecting)
+		status = rdt_progress_until(comm, all_up, NULL, deadline, "connecting");
+	for (int r = 0; r < comm->size && !status; r++)
+		if (peers[r])
+			status = rdt_journal_reach(comm, r, deadline);
+	return status;
 }

@@ -215,9 +215,11 @@ static int hook_woken(void *arg, struct pollfd *fds, int n)
 			return fail(comm, status);
 		at += comm->fds_of[t];
 	}
-	if (at < n && fds[at].revents)
-		return rdt_fail_watch(comm);
-	return 0;
+	if (at == n || !fds[at].revents)
+		return 0;
+	/* What is complete counts, whatever the rendezvous may have to tell. */
+	rdt_progress(comm);
+	return rdt_fail_watch(comm);
 }
 
 static bool hook_done(void *arg, void *what)

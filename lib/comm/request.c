@@ -200,7 +200,8 @@ int rdt_wait(struct rdt_request *request)
 		int status = rdt_progress_until(comm, is_over, request,
 						rdt_deadline(comm->config.timeout_s), NULL);
 
-		if (status)
+		/* An operation that was complete when the communicator failed did not fail. */
+		if (status && !request->over)
 			request->outcome = status;
 	}
 	return outcome(request);

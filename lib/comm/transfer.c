@@ -140,7 +140,9 @@ static int look(rdt_comm *comm, int peer, struct rdt_pair *pair)
 	if (!comm->peers[peer].up)
 		return 0;
 	key_for(key, sizeof(key), comm->rank);
+	comm->asking = true;
 	status = comm->boot_ops->get(comm->boot, peer, key, blob, &length, rdt_now() + LOOK_NS);
+	comm->asking = false;
 	if (status == RDT_ERR_TIMEOUT)
 		return 0;
 	if (status)
@@ -160,7 +162,7 @@ int rdt_transfer_progress(rdt_comm *comm)
 	int64_t now = rdt_now(), next = INT64_MAX;
 	int done = 0;
 
-	if (now < comm->opening_next)
+	if (now < comm->opening_next || comm->asking)
 		return 0;
 	for (int r = 0; r < comm->size && comm->pairs; r++) {
 		struct rdt_pair *pair = comm->pairs[r];
