@@ -158,7 +158,7 @@ static void every_count_memory_and_form_is_right(void **state)
 
 static void each_algorithm_is_right_when_forced(void **state)
 {
-	static const char *const names[] = { "oneshot", "ring" };
+	static const char *const names[] = { "oneshot", "exchange", "radix4", "circulant", "ring" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {

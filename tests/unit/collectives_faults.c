@@ -80,6 +80,16 @@ static bool send_elsewhere(struct rdt_schedule *s, struct rdt_step *step, int ra
 	return true;
 }
 
+/* In place, a rank's own block is where it belongs: whether it is copied onto itself, once, twice or
+ * in part, makes no difference. */
+static bool onto_itself(const struct rdt_verify_case *c, const struct rdt_schedule *s,
+			const struct rdt_step *step)
+{
+	return step->kind == RDT_COPY && c->in_place &&
+	       rdt_step_dst(s, step)->buffer == RDT_OUTPUT &&
+	       rdt_step_src(s, step)->buffer == RDT_INPUT;
+}
+
 /* Plants the fault in one schedule; false when there is nothing to change. */
 static bool plant(struct fault *f, int rank, struct rdt_schedule *s)
 {
@@ -93,6 +103,9 @@ static bool plant(struct fault *f, int rank, struct rdt_schedule *s)
 		return false;
 	spans = &s->spans[step->spans];
 	n_spans = step->n_dst + step->n_src;
+	if ((f->change == REMOVED || f->change == DOUBLED || f->change == SHORTER) &&
+	    onto_itself(f->c, s, step))
+		return false;
 	switch (f->change) {
 	case REMOVED:
 		memmove(step, step + 1, after * sizeof(*step));

@@ -68,11 +68,11 @@ static void a_ring_of_two_prints_one_line_a_step(void **state)
 	rdt_schedule_init(&s);
 	assert_int_equal(rdt_emit_ring(&group, &shape, &s), 0);
 	text = printed(&s);
-	assert_string_equal(text, "lane 0 step 0: PUT INPUT@0[0..8) -> SCRATCH@1[0..8)\n"
+	assert_string_equal(text, "lane 0 step 0: PUT INPUT@0[8..16) -> SCRATCH@1[0..8)\n"
 				  "lane 0 step 1: WAIT 1 from 1\n"
-				  "lane 0 step 2: REDUCE SCRATCH@0[0..8) INPUT@0[8..16) -> "
-				  "OUTPUT@0[8..16) FINAL\n"
-				  "lane 0 step 3: PUT OUTPUT@0[8..16) -> OUTPUT@1[8..16)\n"
+				  "lane 0 step 2: REDUCE SCRATCH@0[0..8) INPUT@0[0..8) -> "
+				  "OUTPUT@0[0..8) FINAL\n"
+				  "lane 0 step 3: PUT OUTPUT@0[0..8) -> OUTPUT@1[0..8)\n"
 				  "lane 0 step 4: WAIT 1 from 1\n");
 	free(text);
 	rdt_schedule_free(&s);
