@@ -117,6 +117,8 @@ int rdt_emit_hierarchy_circulant(const struct rdt_group *, const struct rdt_shap
 int rdt_emit_hierarchy_ring(const struct rdt_group *, const struct rdt_shape *,
 			    struct rdt_schedule *);
 bool rdt_applies_hierarchy(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_hierarchy_circulant(int size, const struct rdt_shape *);
+struct rdt_cost rdt_cost_hierarchy_ring(int size, const struct rdt_shape *);
 
 /* tree.c */
 int rdt_emit_tree_broadcast(const struct rdt_group *, const struct rdt_shape *,

@@ -141,6 +141,33 @@ void rdt_copy(struct rdt_schedule *s, int lane, struct rdt_span dst, struct rdt_
 	add_spans(s, &src, 1);
 }
 
+void rdt_schedule_append(struct rdt_schedule *s, int lane, const struct rdt_schedule *part,
+			 const struct rdt_span base[RDT_BUFFER_COUNT])
+{
+	if (part->failed || part->n_lanes > 1) {
+		s->failed = true;
+		return;
+	}
+	for (size_t i = 0; i < part->lanes[0].n_steps; i++) {
+		const struct rdt_step *from = &part->lanes[0].steps[i];
+		struct rdt_step *to =
+			add(s, lane, (enum rdt_step_kind)from->kind, from->n_dst, from->n_src);
+
+		if (!to)
+			return;
+		to->flags = from->flags;
+		to->peer = from->peer;
+		to->count = from->count;
+		for (int k = 0; k < from->n_dst + from->n_src; k++) {
+			struct rdt_span span = part->spans[from->spans + (uint32_t)k];
+
+			span.offset += base[span.buffer].offset;
+			span.buffer = base[span.buffer].buffer;
+			add_spans(s, &span, 1);
+		}
+	}
+}
+
 int rdt_schedule_finish(struct rdt_schedule *s)
 {
 	/* A rank alone may have nothing to do; it still has a lane to do it in. */

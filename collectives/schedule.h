@@ -175,6 +175,14 @@ void rdt_reduce_to(struct rdt_schedule *s, int lane, unsigned flags, const struc
 		   int n_dst, const struct rdt_span *src, int n_src);
 void rdt_copy(struct rdt_schedule *s, int lane, struct rdt_span dst, struct rdt_span src);
 
+/*
+ * Appends another schedule, which must have one lane, to `lane`: an algorithm made of others. What
+ * `part` does in a buffer is done in base[buffer].buffer, base[buffer].offset bytes further on, of
+ * the same rank. Its scratch is counted in; its epochs are the caller's to judge.
+ */
+void rdt_schedule_append(struct rdt_schedule *s, int lane, const struct rdt_schedule *part,
+			 const struct rdt_span base[RDT_BUFFER_COUNT]);
+
 /* 0, or -1 when memory ran out while building (the schedule must still be freed). */
 int rdt_schedule_finish(struct rdt_schedule *s);
 

@@ -189,6 +189,62 @@ static void a_group_is_mapped_to_ranks_of_the_communicator(void **state)
 	}
 }
 
+static void an_appended_schedule_moves_to_other_memory(void **state)
+{
+	const struct rdt_span base[RDT_BUFFER_COUNT] = {
+		[RDT_INPUT] = rdt_span(RDT_OUTPUT, 0, 100, 0),
+		[RDT_OUTPUT] = rdt_span(RDT_OUTPUT, 0, 100, 0),
+		[RDT_SCRATCH] = rdt_span(RDT_SCRATCH, 0, 1000, 0),
+	};
+	const struct rdt_group group = { .rank = 0, .size = 2 };
+	const struct rdt_shape shape = {
+		.collective = RDT_COLL_ALLREDUCE, .bytes = 16, .elem_size = 4, .remote_output = true
+	};
+	struct rdt_schedule part, s;
+	char *text;
+
+	(void)state;
+	rdt_schedule_init(&part);
+	rdt_schedule_init(&s);
+	assert_int_equal(rdt_emit_ring(&group, &shape, &part), 0);
+	rdt_notify(&s, 0, 3);
+	rdt_schedule_append(&s, 0, &part, base);
+	assert_int_equal(rdt_schedule_finish(&s), 0);
+	assert_int_equal(s.scratch_bytes, 1008);
+	text = printed(&s);
+	assert_string_equal(text, "lane 0 step 0: NOTIFY 3\n"
+				  "lane 0 step 1: PUT OUTPUT@0[100..108) -> SCRATCH@1[1000..1008)\n"
+				  "lane 0 step 2: WAIT 1 from 1\n"
+				  "lane 0 step 3: REDUCE SCRATCH@0[1000..1008) OUTPUT@0[108..116) "
+				  "-> OUTPUT@0[108..116) FINAL\n"
+				  "lane 0 step 4: PUT OUTPUT@0[108..116) -> OUTPUT@1[108..116)\n"
+				  "lane 0 step 5: WAIT 1 from 1\n");
+	free(text);
+	rdt_schedule_free(&part);
+	rdt_schedule_free(&s);
+}
+
+static void what_has_lanes_or_has_failed_is_not_appended(void **state)
+{
+	const struct rdt_span base[RDT_BUFFER_COUNT] = { { .buffer = RDT_INPUT } };
+	struct rdt_schedule part, s;
+
+	(void)state;
+	rdt_schedule_init(&part);
+	rdt_schedule_init(&s);
+	rdt_notify(&part, 1, 1);
+	rdt_schedule_append(&s, 0, &part, base);
+	assert_int_equal(rdt_schedule_finish(&s), -1);
+	rdt_schedule_free(&part);
+	rdt_schedule_free(&s);
+
+	rdt_notify(&part, RDT_MAX_LANES, 1);
+	rdt_schedule_append(&s, 0, &part, base);
+	assert_int_equal(rdt_schedule_finish(&s), -1);
+	rdt_schedule_free(&part);
+	rdt_schedule_free(&s);
+}
+
 static void one_shot_starts_with_the_right_neighbour(void **state)
 {
 	struct rdt_group group = { .rank = 2, .size = 4 };
@@ -231,6 +287,8 @@ int main(void)
 		cmocka_unit_test(local_steps_of_nothing_are_left_out_but_notifications_stay),
 		cmocka_unit_test(a_lane_that_does_not_exist_fails_the_schedule_for_good),
 		cmocka_unit_test(a_group_is_mapped_to_ranks_of_the_communicator),
+		cmocka_unit_test(an_appended_schedule_moves_to_other_memory),
+		cmocka_unit_test(what_has_lanes_or_has_failed_is_not_appended),
 		cmocka_unit_test(one_shot_starts_with_the_right_neighbour),
 		cmocka_unit_test(algorithms_are_found_by_name_within_their_collective),
 	};
