@@ -14,24 +14,29 @@ static bool faster(const struct rdt_candidate *a, const struct rdt_candidate *b)
 	return a->prediction.time_ps < b->prediction.time_ps;
 }
 
-int rdt_predict(const struct rdt_simulation *what, enum rdt_collective collective, bool in_order,
-		struct rdt_candidate *out, int room)
+static bool sums(enum rdt_collective collective)
 {
+	return collective == RDT_COLL_ALLREDUCE || collective == RDT_COLL_REDUCE ||
+	       collective == RDT_COLL_REDUCE_SCATTER;
+}
+
+int rdt_predict(const struct rdt_simulation *what, enum rdt_collective collective, bool in_order,
+		struct rdt_candidate out[RDT_CANDIDATES])
+{
+	unsigned needed = in_order && sums(collective) ? RDT_ALG_RANK_ORDER : 0;
 	int n = 0;
 
-	for (const struct rdt_algorithm *a = rdt_algorithms; a->name && n < room; a++) {
+	for (const struct rdt_algorithm *a = rdt_algorithms; a->name && n < RDT_CANDIDATES; a++) {
 		struct rdt_candidate candidate = { .algorithm = a };
 		int at = n;
 
-		if (a->collective != collective || (in_order && !(a->flags & RDT_ALG_RANK_ORDER)))
+		if (a->collective != collective || (a->flags & needed) != needed)
 			continue;
 		candidate.outcome = rdt_simulate(a, what, &candidate.prediction);
 		if (candidate.outcome == RDT_SIMULATE_NO_MEMORY)
 			return -1;
-		while (at > 0 && faster(&candidate, &out[at - 1])) {
+		for (; at > 0 && faster(&candidate, &out[at - 1]); at--)
 			out[at] = out[at - 1];
-			at--;
-		}
 		out[at] = candidate;
 		n++;
 	}
@@ -65,30 +70,15 @@ const struct rdt_algorithm *rdt_select(struct rdt_selector *selector,
 	int size = collective == RDT_COLL_BARRIER ? 0 : row(bytes);
 	const struct rdt_algorithm **choice = &selector->choice[collective][size];
 
-	/* Sums in the order of ranks can only matter where something is summed. */
-	bool sums = collective == RDT_COLL_ALLREDUCE || collective == RDT_COLL_REDUCE ||
-		    collective == RDT_COLL_REDUCE_SCATTER;
-
 	if (!*choice) {
 		struct rdt_simulation what = selector->what;
-		struct rdt_candidate best = { 0 };
-		const struct rdt_algorithm *a = rdt_algorithms;
+		struct rdt_candidate candidates[RDT_CANDIDATES];
+		int n;
 
 		what.bytes = size ? UINT64_C(1) << (size - 1) : 0;
-		for (; a->name; a++) {
-			struct rdt_candidate candidate = { .algorithm = a };
-
-			if (a->collective != collective ||
-			    (selector->in_order && sums && !(a->flags & RDT_ALG_RANK_ORDER)))
-				continue;
-			candidate.outcome = rdt_simulate(a, &what, &candidate.prediction);
-			if (candidate.outcome == RDT_SIMULATE_NO_MEMORY)
-				return NULL;
-			if (candidate.outcome == RDT_SIMULATED &&
-			    (!best.algorithm || faster(&candidate, &best)))
-				best = candidate;
-		}
-		*choice = best.algorithm;
+		n = rdt_predict(&what, collective, selector->in_order, candidates);
+		if (n > 0 && candidates[0].outcome == RDT_SIMULATED)
+			*choice = candidates[0].algorithm;
 	}
 	return *choice;
 }

@@ -15,13 +15,15 @@ struct rdt_candidate {
 	struct rdt_prediction prediction;
 };
 
+#define RDT_CANDIDATES 16 /* no collective has more algorithms */
+
 /*
- * Predicts every algorithm of a collective for `what` into `out`, at most `room` of them, the
- * fastest first and those without a prediction last. in_order: only those that sum in the order of
- * ranks. Returns how many there are, or -1 when memory ran out.
+ * Predicts every algorithm of a collective for `what` into `out`, the fastest first and those
+ * without a prediction last. in_order: where something is summed, only the algorithms that sum in
+ * the order of ranks. Returns how many there are, or -1 when memory ran out.
  */
 int rdt_predict(const struct rdt_simulation *what, enum rdt_collective collective, bool in_order,
-		struct rdt_candidate *out, int room);
+		struct rdt_candidate out[RDT_CANDIDATES]);
 
 /* The choices of one communicator, made as they are asked for. */
 #define RDT_SELECT_SIZES 32 /* 0, then powers of two: 1, 2, 4 .. 1 GiB */

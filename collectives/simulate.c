@@ -22,10 +22,11 @@ struct job {
 	int *host;	      /* [ranks] */
 	int *within;	      /* [ranks]: the number of the rank on its host */
 	int per_host;	      /* consecutive ranks on each host; 0: not so even */
-	uint64_t bytes;	      /* whole operation: of the vector, or a rank's block times ranks */
-	uint64_t window;      /* of a full window */
+	bool blocks;	      /* the buffers are divided into blocks, and each is cut */
+	uint64_t bytes;	      /* of the vector, or of one block */
+	uint64_t window;      /* of that in a full window */
 	uint64_t n_windows;   /* of the operation */
-	uint64_t rest;	      /* bytes of the last window when it is shorter, else 0 */
+	uint64_t rest;	      /* of that in the last window when it is shorter, else 0 */
 	uint64_t *offset, *length; /* [ranks]: blocks in the window */
 	struct rdt_shape shape;
 	struct rdt_sim sim;
@@ -69,39 +70,39 @@ static int place(struct job *job)
 	return 0;
 }
 
-static bool in_blocks(enum rdt_collective collective)
+static bool has_in(enum rdt_collective c)
 {
-	switch (collective) {
-	case RDT_COLL_REDUCE_SCATTER:
-	case RDT_COLL_ALLGATHER:
-	case RDT_COLL_GATHER:
-	case RDT_COLL_SCATTER:
-	case RDT_COLL_ALLTOALL: return true;
-	default: return false;
-	}
+	return c == RDT_COLL_REDUCE_SCATTER || c == RDT_COLL_SCATTER || c == RDT_COLL_ALLTOALL;
 }
 
-static uint64_t round_up(uint64_t value, uint64_t unit)
+static bool has_out(enum rdt_collective c)
 {
-	return (value + unit - 1) / unit * unit;
+	return c == RDT_COLL_ALLGATHER || c == RDT_COLL_GATHER || c == RDT_COLL_ALLTOALL;
 }
 
-/* The operation in windows. Blocks are cut at the same place each. */
+static void shape_window(struct job *job, uint64_t bytes)
+{
+	job->shape.bytes = job->blocks ? 0 : bytes;
+	job->shape.max_block = job->blocks ? bytes : 0;
+	for (int r = 0; r < job->what->ranks && job->blocks; r++)
+		job->length[r] = bytes;
+}
+
+/* The operation in windows. Of blocks, each is cut at the same places. */
 static int cut(struct job *job)
 {
 	const struct rdt_simulation *what = job->what;
 	enum rdt_collective collective = job->algorithm->collective;
 	uint64_t n = (uint64_t)what->ranks, elem = what->elem_size ? what->elem_size : 1;
-	bool blocks = in_blocks(collective);
-	uint64_t unit = blocks ? n * elem : elem, window;
+	uint64_t window;
 
-	if (collective == RDT_COLL_BARRIER)
-		job->bytes = 0;
-	else
-		job->bytes = round_up(what->bytes, unit);
-	window = rdt_window_bytes(what->window, job->bytes, elem);
-	if (blocks)
-		window = round_up(window, unit);
+	job->blocks = has_in(collective) || has_out(collective);
+	if (collective != RDT_COLL_BARRIER) {
+		job->bytes = job->blocks ? (what->bytes + n - 1) / n : what->bytes;
+		job->bytes = (job->bytes + elem - 1) / elem * elem;
+	}
+	window = job->blocks ? rdt_window_block(what->window, job->bytes * n, elem, n)
+			     : rdt_window_bytes(what->window, job->bytes, elem);
 	job->window = job->bytes <= window ? job->bytes : window;
 	job->n_windows = job->bytes <= window ? 1 : (job->bytes + window - 1) / window;
 	job->rest = job->bytes - (job->n_windows - 1) * job->window;
@@ -111,33 +112,24 @@ static int cut(struct job *job)
 		.collective = collective,
 		.elem_size = (uint32_t)elem,
 		.root = what->root,
-		.bytes = job->window,
 		.remote_output = what->remote_output,
 		.mapped = what->mapped,
 		.host = job->host,
 	};
-	if (!blocks)
-		return 0;
-	job->offset = calloc(n, sizeof(*job->offset));
-	job->length = calloc(n, sizeof(*job->length));
-	if (!job->offset || !job->length)
-		return -1;
-	job->shape.in = job->shape.out = (struct rdt_layout){ job->offset, job->length };
-	return 0;
-}
-
-static void shape_window(struct job *job, uint64_t bytes)
-{
-	uint64_t n = (uint64_t)job->what->ranks;
-
-	job->shape.bytes = bytes;
-	if (!job->offset)
-		return;
-	job->shape.max_block = bytes / n;
-	for (uint64_t r = 0; r < n; r++) {
-		job->offset[r] = r * (job->bytes / n);
-		job->length[r] = bytes / n;
+	if (job->blocks) {
+		job->offset = calloc(n, sizeof(*job->offset));
+		job->length = calloc(n, sizeof(*job->length));
+		if (!job->offset || !job->length)
+			return -1;
+		for (uint64_t r = 0; r < n; r++)
+			job->offset[r] = r * job->bytes;
+		if (has_in(collective))
+			job->shape.in = (struct rdt_layout){ job->offset, job->length };
+		if (has_out(collective))
+			job->shape.out = (struct rdt_layout){ job->offset, job->length };
 	}
+	shape_window(job, job->window);
+	return 0;
 }
 
 /* ---- compiling ---------------------------------------------------------------------------- */
@@ -353,7 +345,7 @@ static enum rdt_simulated choose(struct job *job)
 	const struct rdt_simulation *what = job->what;
 	uint64_t n = (uint64_t)what->ranks, unit = n * job->shape.elem_size, steps, all;
 	bool symmetric = job->algorithm->flags & RDT_ALG_SYMMETRIC;
-	bool equal = job->window % unit == 0 && job->rest % unit == 0;
+	bool equal = job->blocks || (job->window % unit == 0 && job->rest % unit == 0);
 	int n_lanes;
 
 	if (weigh(job, &steps, &n_lanes))
@@ -460,11 +452,10 @@ enum rdt_simulated rdt_simulate(const struct rdt_algorithm *algorithm,
 	uint64_t full;
 
 	*out = (struct rdt_prediction){ 0 };
-	if (what->ranks < 1)
+	if (what->ranks < 1 || (algorithm->collective == RDT_COLL_SEND && what->ranks != 2))
 		return RDT_SIMULATE_NOT_APPLICABLE;
 	if (place(&job) || cut(&job))
 		goto out;
-	shape_window(&job, job.window);
 	if (!rdt_algorithm_applies(algorithm, what->ranks, &job.shape)) {
 		outcome = RDT_SIMULATE_NOT_APPLICABLE;
 		goto out;
