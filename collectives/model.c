@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define NS 1000u    /* ps */
+#define NS 1000u      /* ps */
 #define NS_B 1000000u /* fs: one nanosecond for each byte */
 
 /* ---- built in ----------------------------------------------------------------------------- */
@@ -33,7 +33,7 @@ static const struct rdt_model ucx_edr = {
 				   .rendezvous = 2300 * NS },
 	},
 	.reduce_byte = 50000,
-	.copy_byte = 100000,
+	.copy_byte = 50000,
 	.rails = 1,
 };
 
@@ -50,7 +50,7 @@ static const struct rdt_model ucx_rome = {
 				   .rendezvous = 2300 * NS },
 	},
 	.reduce_byte = 50000,
-	.copy_byte = 100000,
+	.copy_byte = 50000,
 	.rails = 1,
 };
 
@@ -70,7 +70,7 @@ static const struct rdt_model infiniband_edr = {
 	.reduce = 30 * NS,
 	.reduce_byte = 50000,
 	.copy = 20 * NS,
-	.copy_byte = 100000,
+	.copy_byte = 50000,
 	.memory_byte = 5000,
 	.rails = 1,
 };
@@ -87,7 +87,7 @@ static const struct rdt_model shm_laptop = {
 	.reduce = 30 * NS,
 	.reduce_byte = 50000,
 	.copy = 20 * NS,
-	.copy_byte = 100000,
+	.copy_byte = 50000,
 	.memory_byte = 40000,
 	.rails = 1,
 };
@@ -114,10 +114,12 @@ static const struct field {
 	const char *what;
 } fields[] = {
 #define LINK(kind, prefix, member, unit, what)                                                     \
-	{ prefix #member, unit,                                                                    \
-	  offsetof(struct rdt_model, link) + (kind) * sizeof(struct rdt_link_cost) +               \
-		  offsetof(struct rdt_link_cost, member),                                          \
-	  what }
+	{                                                                                          \
+		prefix #member, unit,                                                              \
+			offsetof(struct rdt_model, link) + (kind) * sizeof(struct rdt_link_cost) + \
+				offsetof(struct rdt_link_cost, member),                            \
+			what                                                                       \
+	}
 #define HOST(member, unit, what) LINK(RDT_LINK_HOST, "host.", member, unit, what)
 #define NET(member, unit, what) LINK(RDT_LINK_NET, "net.", member, unit, what)
 	HOST(latency, PS, "until a notification is visible, ns"),
@@ -133,7 +135,10 @@ static const struct field {
 	NET(eager_max, WHOLE, "longest message that is copied, bytes"),
 	NET(eager_byte, FS, "CPU at each end, each byte copied, ns"),
 	NET(rendezvous, PS, "announcing a longer message, ns"),
-#define OWN(text, member, unit, what) { text, unit, offsetof(struct rdt_model, member), what }
+#define OWN(text, member, unit, what)                                                              \
+	{                                                                                          \
+		text, unit, offsetof(struct rdt_model, member), what                               \
+	}
 	OWN("reduce", reduce, PS, "CPU, each reduction, ns"),
 	OWN("reduce.byte", reduce_byte, FS, "CPU, each byte of each source, ns"),
 	OWN("copy", copy, PS, "CPU, each copy, ns"),

@@ -19,21 +19,21 @@
 struct job {
 	const struct rdt_algorithm *algorithm;
 	const struct rdt_simulation *what;
-	int *host;	      /* [ranks] */
-	int *within;	      /* [ranks]: the number of the rank on its host */
-	int per_host;	      /* consecutive ranks on each host; 0: not so even */
-	bool blocks;	      /* the buffers are divided into blocks, and each is cut */
-	uint64_t bytes;	      /* of the vector, or of one block */
-	uint64_t window;      /* of that in a full window */
-	uint64_t n_windows;   /* of the operation */
-	uint64_t rest;	      /* of that in the last window when it is shorter, else 0 */
+	int *host;		   /* [ranks] */
+	int *within;		   /* [ranks]: the number of the rank on its host */
+	int per_host;		   /* consecutive ranks on each host; 0: not so even */
+	bool blocks;		   /* the buffers are divided into blocks, and each is cut */
+	uint64_t bytes;		   /* of the vector, or of one block */
+	uint64_t window;	   /* of that in a full window */
+	uint64_t n_windows;	   /* of the operation */
+	uint64_t rest;		   /* of that in the last window when it is shorter, else 0 */
 	uint64_t *offset, *length; /* [ranks]: blocks in the window */
 	struct rdt_shape shape;
 	struct rdt_sim sim;
 	uint64_t put[2], puts[2]; /* a run of the full window and of the tail: bytes of the busiest
 				     rank, and puts of the ranks that are run */
-	int stride; /* ranks to a rotation when only host 0 is run, else 0 */
-	uint64_t stored; /* steps of the ranks compiled so far, of a full window */
+	int stride;		  /* ranks to a rotation when only host 0 is run, else 0 */
+	uint64_t stored;	  /* steps of the ranks compiled so far, of a full window */
 };
 
 /* ---- who is where ------------------------------------------------------------------------- */
@@ -187,8 +187,8 @@ static int collect_peers(struct rdt_sim_actor *actor, const struct rdt_schedule 
 
 static uint32_t link_of(const struct rdt_sim_actor *actor, int peer)
 {
-	const int *at = bsearch(&peer, actor->peers, (size_t)actor->n_peers, sizeof(peer),
-				compare_ints);
+	const int *at =
+		bsearch(&peer, actor->peers, (size_t)actor->n_peers, sizeof(peer), compare_ints);
 
 	return at ? (uint32_t)(at - actor->peers) : UINT32_MAX;
 }

@@ -27,8 +27,8 @@ struct event {
 struct message {
 	uint64_t bytes;
 	uint32_t sender, actor, link; /* as in rdt_sim_op */
-	uint32_t next; /* in the channel, or of those that are free */
-	int depth;     /* puts in the longest chain that leads to this one */
+	uint32_t next;		      /* in the channel, or of those that are free */
+	int depth;		      /* puts in the longest chain that leads to this one */
 	uint16_t lane;
 	uint8_t net;
 };
@@ -50,11 +50,11 @@ struct actor {
 	struct slot slots[RDT_WINDOW_LANES];
 	size_t at[RDT_WINDOW_LANES];
 	int depth[RDT_WINDOW_LANES];
-	uint32_t ready;	 /* a bit for each lane of each slot that can go on */
-	uint32_t waits;	 /* ... that stands at a WAIT */
-	int current;	 /* the lane that runs; others get their turn when it has to wait */
+	uint32_t ready; /* a bit for each lane of each slot that can go on */
+	uint32_t waits; /* ... that stands at a WAIT */
+	int current;	/* the lane that runs; others get their turn when it has to wait */
 	int slots_running;
-	bool awake; /* an EVENT_STEP of it is in the heap, or it is running */
+	bool awake;		  /* an EVENT_STEP of it is in the heap, or it is running */
 	struct channel *channels; /* [link * lanes of all slots + lane] */
 };
 
@@ -172,8 +172,8 @@ static uint64_t work(struct run *r, uint32_t a, uint64_t now, uint64_t cost, uin
 	if (r->model->memory_byte && traffic) {
 		uint64_t *memory = &r->memory[r->sim->actors[a].host];
 
-		*memory = (*memory > now ? *memory : now) +
-			  per_byte(traffic, r->model->memory_byte);
+		*memory =
+			(*memory > now ? *memory : now) + per_byte(traffic, r->model->memory_byte);
 		if (*memory > done)
 			done = *memory;
 	}

@@ -76,8 +76,9 @@ static const struct argp_option options[] = {
 	{ "list-models", OPTION_LIST_MODELS, NULL, 0, "List the built-in models", 1 },
 	{ "print-model", OPTION_PRINT_MODEL, NULL, 0,
 	  "Print the model in the form of such a file, to begin a new one with", 1 },
-	{ "json", 'J', "FILE", 0, "Write all numbers there too; - is standard output, without the "
-				  "table",
+	{ "json", 'J', "FILE", 0,
+	  "Write all numbers there too; - is standard output, without the "
+	  "table",
 	  2 },
 	{ "plot", OPTION_PLOT, "FILE.svg", 0, "Draw times as curves; needs gnuplot", 2 },
 	{ "over", OPTION_OVER, "size|ranks", 0,

@@ -11,8 +11,9 @@
  *
  * What ran there are not librdtrain's algorithms, so UCC's are written down here, from their
  * description, as schedules like any other. The model ucx-edr was fitted to all the allreduce times
- * at once: six numbers (latency; overhead; speed of copies, their limit, and the cost of announcing;
- * speed of sums) for 21 times between 1.8 and 210 us; ucx-rome fits two numbers to three barriers.
+ * at once: six numbers (latency; overhead; speed of copies, their limit, and the cost of
+ * announcing; speed of sums) for 21 times between 1.8 and 210 us; ucx-rome fits two numbers to
+ * three barriers.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -150,16 +151,16 @@ struct point {
 };
 
 static const struct point allreduces[] = {
-	{ 4, 2.35, &knomial4, false },	    { 8, 2.32, &knomial4, true },
-	{ 16, 2.34, &knomial4, false },	    { 32, 2.38, &knomial4, false },
-	{ 64, 3.08, &knomial4, false },	    { 128, 2.82, &knomial4, false },
-	{ 256, 3.60, &knomial4, false },    { 512, 3.98, &knomial4, false },
-	{ 1024, 4.27, &knomial4, true },    { 2048, 6.05, &knomial4, false },
-	{ 4096, 8.55, &sra4, false },	    { 8192, 10.94, &sra4, false },
-	{ 16384, 14.27, &sra4, true },	    { 32768, 19.17, &sra4, false },
-	{ 65536, 29.24, &sra4, true },	    { 131072, 46.60, &sra4, false },
-	{ 262144, 73.70, &sra4, true },	    { 524288, 120.95, &sra4, true },
-	{ 1048576, 210.26, &sra4, true },   { 4, 1.79, &knomial8, false },
+	{ 4, 2.35, &knomial4, false },	  { 8, 2.32, &knomial4, true },
+	{ 16, 2.34, &knomial4, false },	  { 32, 2.38, &knomial4, false },
+	{ 64, 3.08, &knomial4, false },	  { 128, 2.82, &knomial4, false },
+	{ 256, 3.60, &knomial4, false },  { 512, 3.98, &knomial4, false },
+	{ 1024, 4.27, &knomial4, true },  { 2048, 6.05, &knomial4, false },
+	{ 4096, 8.55, &sra4, false },	  { 8192, 10.94, &sra4, false },
+	{ 16384, 14.27, &sra4, true },	  { 32768, 19.17, &sra4, false },
+	{ 65536, 29.24, &sra4, true },	  { 131072, 46.60, &sra4, false },
+	{ 262144, 73.70, &sra4, true },	  { 524288, 120.95, &sra4, true },
+	{ 1048576, 210.26, &sra4, true }, { 4, 1.79, &knomial8, false },
 	{ 8, 1.76, &knomial8, true },
 };
 

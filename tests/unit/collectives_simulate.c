@@ -72,9 +72,9 @@ static int emit_one_put(const struct rdt_group *group, const struct rdt_shape *s
 	return rdt_schedule_finish(out);
 }
 
-static const struct rdt_algorithm one_put = {
-	.name = "one put", .collective = RDT_COLL_ALLREDUCE, .emit = emit_one_put
-};
+static const struct rdt_algorithm one_put = { .name = "one put",
+					      .collective = RDT_COLL_ALLREDUCE,
+					      .emit = emit_one_put };
 
 static void a_put_costs_cpu_interface_latency_and_wait(void **state)
 {
@@ -129,8 +129,7 @@ static void short_messages_are_copied_and_long_ones_announced(void **state)
 static void one_shot_of_three_by_hand(void **state)
 {
 	struct rdt_simulation what = simulation(&model, 3, 100);
-	struct rdt_prediction p =
-		predict(named(RDT_COLL_ALLREDUCE, "oneshot"), &what);
+	struct rdt_prediction p = predict(named(RDT_COLL_ALLREDUCE, "oneshot"), &what);
 	/* A copy of 100 bytes; two puts; the second message comes when its CPU part is over, long
 	 * after the interface is free again; its wait; the sum of three vectors. */
 	uint64_t ns = (7 + 30) + 2 * 100 + 1000 + (20 + 10) + 50 + (30 + 3 * 20);
@@ -234,10 +233,10 @@ static void predictions_keep_to_what_algorithms_promise(void **state)
 			struct rdt_cost cost;
 
 			/* Blocks would need their layout here; the verifier looks after those. */
-			if (!a->cost || (a->collective != RDT_COLL_ALLREDUCE &&
-					 a->collective != RDT_COLL_BROADCAST &&
-					 a->collective != RDT_COLL_REDUCE &&
-					 a->collective != RDT_COLL_BARRIER))
+			if (!a->cost ||
+			    (a->collective != RDT_COLL_ALLREDUCE &&
+			     a->collective != RDT_COLL_BROADCAST &&
+			     a->collective != RDT_COLL_REDUCE && a->collective != RDT_COLL_BARRIER))
 				continue;
 			if (rdt_simulate(a, &what, &p) == RDT_SIMULATE_NOT_APPLICABLE)
 				continue;
@@ -319,8 +318,7 @@ static void what_is_too_big_says_so_at_once(void **state)
 	assert_int_equal(rdt_simulate(named(RDT_COLL_BROADCAST, "tree"), &what, &p),
 			 RDT_SIMULATE_TOO_BIG);
 	what.max_steps = 0;
-	assert_int_equal(rdt_simulate(named(RDT_COLL_BROADCAST, "tree"), &what, &p),
-			 RDT_SIMULATED);
+	assert_int_equal(rdt_simulate(named(RDT_COLL_BROADCAST, "tree"), &what, &p), RDT_SIMULATED);
 }
 
 static int emit_wait_only(const struct rdt_group *group, const struct rdt_shape *shape,
@@ -333,9 +331,9 @@ static int emit_wait_only(const struct rdt_group *group, const struct rdt_shape 
 
 static void a_wait_for_nothing_is_told(void **state)
 {
-	const struct rdt_algorithm waits = {
-		.name = "waits", .collective = RDT_COLL_BARRIER, .emit = emit_wait_only
-	};
+	const struct rdt_algorithm waits = { .name = "waits",
+					     .collective = RDT_COLL_BARRIER,
+					     .emit = emit_wait_only };
 	struct rdt_simulation what = simulation(&model, 2, 0);
 	struct rdt_prediction p;
 
@@ -387,8 +385,7 @@ static void in_order_means_in_order(void **state)
 /* Two rounds for each doubling of the ranks, instead of two for each rank. */
 static void circulant_is_ahead_of_ring(void **state)
 {
-	const struct rdt_algorithm *circulant =
-		rdt_algorithm_find(RDT_COLL_ALLREDUCE, "circulant");
+	const struct rdt_algorithm *circulant = rdt_algorithm_find(RDT_COLL_ALLREDUCE, "circulant");
 	struct rdt_simulation what = simulation(rdt_models[0], 48, 1 << 20);
 	struct rdt_prediction p, ring;
 
@@ -430,8 +427,9 @@ static void a_model_can_begin_with_another(void **state)
 	char error[1024];
 
 	(void)state;
-	assert_int_equal(rdt_model_parse(&m, "f", "# mine\n base = ucx-edr \n\nnet.byte=0.0413 # HDR",
-					 error, sizeof(error)),
+	assert_int_equal(rdt_model_parse(&m, "f",
+					 "# mine\n base = ucx-edr \n\nnet.byte=0.0413 # HDR", error,
+					 sizeof(error)),
 			 0);
 	assert_int_equal(m.link[RDT_LINK_NET].byte, 41300);
 	assert_int_equal(m.link[RDT_LINK_NET].latency,
