@@ -13,8 +13,10 @@
 #define MAX_STEPS UINT64_C(20000000)
 /* Below this many steps all ranks of a symmetric algorithm are run when its blocks are unequal. */
 #define EXACT_STEPS UINT64_C(2000000)
-/* More windows than SETTLED x slots are not run; time grows evenly with them from there on. */
+/* Operations of more windows than SETTLED in each slot are not run to the end: time grows evenly
+ * from there on. Where that takes more than SLOW_STEPS, one window in each slot less has to do. */
 #define SETTLED 3
+#define SLOW_STEPS UINT64_C(4000000)
 
 struct job {
 	const struct rdt_algorithm *algorithm;
@@ -33,7 +35,8 @@ struct job {
 	uint64_t put[2], puts[2]; /* a run of the full window and of the tail: bytes of the busiest
 				     rank, and puts of the ranks that are run */
 	int stride;		  /* ranks to a rotation when only host 0 is run, else 0 */
-	uint64_t stored;	  /* steps of the ranks compiled so far, of a full window */
+	uint64_t stored;	  /* steps of the ranks compiled so far, in a full window */
+	uint64_t settled;	  /* windows in each slot that are run, at most */
 };
 
 /* ---- who is where ------------------------------------------------------------------------- */
@@ -234,7 +237,8 @@ static int compile(struct job *job, int a, bool tail)
 	uint64_t put = 0;
 	int status = emit(job, actor->rank, tail ? job->rest : job->window, &s);
 
-	job->stored += count_steps(&s);
+	if (!tail)
+		job->stored += count_steps(&s);
 	if (!status && !tail)
 		status = collect_peers(actor, &s);
 	for (int l = 0; l < s.n_lanes && !status; l++) {
@@ -304,11 +308,11 @@ static bool connect_all(struct job *job)
 
 /* ---- how much of it is run ---------------------------------------------------------------- */
 
-/* What rank 0 has to do in a full window. */
-static int weigh(struct job *job, uint64_t *steps, int *n_lanes)
+/* What a rank has to do in a full window. */
+static int weigh(struct job *job, int rank, uint64_t *steps, int *n_lanes)
 {
 	struct rdt_schedule s;
-	int status = emit(job, 0, job->window, &s);
+	int status = emit(job, rank, job->window, &s);
 
 	*steps = count_steps(&s);
 	*n_lanes = s.n_lanes;
@@ -326,11 +330,12 @@ static void limit_slots(struct job *job, int n_lanes)
 		sim->n_slots = (int)job->n_windows;
 }
 
-static uint64_t windows_run(const struct job *job)
+/* Windows of all runs together, with at most `settled` in each slot. */
+static uint64_t windows_run(const struct job *job, uint64_t settled)
 {
-	uint64_t settled = (uint64_t)(SETTLED * job->sim.n_slots);
+	uint64_t slots = (uint64_t)job->sim.n_slots;
 
-	return job->n_windows < settled ? job->n_windows : settled;
+	return job->n_windows <= settled * slots ? job->n_windows : (2 * settled - 1) * slots;
 }
 
 static uint64_t most_steps(const struct job *job)
@@ -338,29 +343,45 @@ static uint64_t most_steps(const struct job *job)
 	return job->what->max_steps ? job->what->max_steps : MAX_STEPS;
 }
 
-/* Whether only host 0 is run. The ranks of a symmetric algorithm have equally much to do, so that
- * what is too big is known from rank 0; of the others, compiling finds out. */
+/* How much is run of ranks that have `steps` in one window together. */
+static enum rdt_simulated settle(struct job *job, uint64_t steps)
+{
+	job->settled = SETTLED;
+	if (steps * windows_run(job, SETTLED) > SLOW_STEPS)
+		job->settled = SETTLED - 1;
+	return steps * windows_run(job, job->settled) > most_steps(job) ? RDT_SIMULATE_TOO_BIG
+									: RDT_SIMULATED;
+}
+
+/*
+ * Whether only host 0 is run, and how many windows. The ranks of a symmetric algorithm have equally
+ * much to do. Of the others some are asked, but not the root: that is the least there is to do, and
+ * what is much too big is not compiled to find out.
+ */
 static enum rdt_simulated choose(struct job *job)
 {
 	const struct rdt_simulation *what = job->what;
-	uint64_t n = (uint64_t)what->ranks, unit = n * job->shape.elem_size, steps, all;
-	bool symmetric = job->algorithm->flags & RDT_ALG_SYMMETRIC;
+	int n = what->ranks, asked[] = { 0, 1, n / 2, n - 1 };
+	unsigned symmetries = RDT_ALG_SYMMETRIC | RDT_ALG_HOST_SYMMETRIC;
+	unsigned symmetric = job->algorithm->flags & symmetries;
+	uint64_t unit = (uint64_t)n * job->shape.elem_size, steps, least = UINT64_MAX;
 	bool equal = job->blocks || (job->window % unit == 0 && job->rest % unit == 0);
 	int n_lanes;
 
-	if (weigh(job, &steps, &n_lanes))
-		return RDT_SIMULATE_NO_MEMORY;
 	job->sim.n_slots = RDT_WINDOW_SLOTS;
-	limit_slots(job, n_lanes);
-	if (!symmetric)
-		return RDT_SIMULATED;
-	steps *= windows_run(job);
-	all = steps * n;
-	if (job->per_host && !what->all_ranks && (equal || all > EXACT_STEPS)) {
-		job->stride = job->per_host;
-		all = steps * (uint64_t)job->stride;
+	for (int i = 0; i < (symmetric & RDT_ALG_SYMMETRIC ? 1 : 4); i++) {
+		if (weigh(job, asked[i] < n ? asked[i] : 0, &steps, &n_lanes))
+			return RDT_SIMULATE_NO_MEMORY;
+		limit_slots(job, n_lanes);
+		if (steps < least && (asked[i] != what->root || n == 1 || symmetric))
+			least = steps;
 	}
-	return all > most_steps(job) ? RDT_SIMULATE_TOO_BIG : RDT_SIMULATED;
+	if (symmetric && job->per_host && !what->all_ranks &&
+	    (equal || least * (uint64_t)n * windows_run(job, SETTLED) > EXACT_STEPS)) {
+		job->stride = job->per_host;
+		n = job->stride;
+	}
+	return settle(job, least * (uint64_t)n);
 }
 
 static enum rdt_simulated make_actors(struct job *job)
@@ -383,11 +404,11 @@ static enum rdt_simulated make_actors(struct job *job)
 	for (int a = 0; a < sim->n_actors; a++) {
 		if (compile(job, a, false) || (job->rest && compile(job, a, true)))
 			return RDT_SIMULATE_NO_MEMORY;
-		if (job->stored * windows_run(job) > most_steps(job))
+		if (job->stored > most_steps(job))
 			return RDT_SIMULATE_TOO_BIG;
 	}
 	limit_slots(job, sim->n_lanes);
-	return RDT_SIMULATED;
+	return settle(job, job->stored);
 }
 
 static void free_job(struct job *job)
@@ -406,11 +427,11 @@ static void free_job(struct job *job)
 	free(job->length);
 }
 
-/* Time of the whole operation from that of SETTLED - 1 and SETTLED windows in each slot. */
+/* Time of the whole operation from that of settled - 1 and settled windows in each slot. */
 static uint64_t extrapolate(const struct job *job, uint64_t fewer_ps, uint64_t more_ps)
 {
 	uint64_t step = (uint64_t)job->sim.n_slots * job->window;
-	uint64_t left = job->bytes - (uint64_t)SETTLED * step;
+	uint64_t left = job->bytes - job->settled * step;
 	uint64_t grown = more_ps > fewer_ps ? more_ps - fewer_ps : 0;
 
 	return more_ps + (uint64_t)((unsigned __int128)grown * left / step);
@@ -419,7 +440,7 @@ static uint64_t extrapolate(const struct job *job, uint64_t fewer_ps, uint64_t m
 static enum rdt_simulated run(struct job *job, struct rdt_prediction *out)
 {
 	struct rdt_sim *sim = &job->sim;
-	uint64_t settled = (uint64_t)(SETTLED * sim->n_slots);
+	uint64_t settled = job->settled * (uint64_t)sim->n_slots;
 	struct rdt_sim_result result, fewer;
 
 	if (job->n_windows <= settled) {

@@ -6,7 +6,7 @@
  *
  * Integers only: the same arguments give the same picosecond everywhere.
  *
- * Of a symmetric algorithm (RDT_ALG_SYMMETRIC) with equal numbers of ranks on all hosts, only the
+ * Of a symmetric algorithm (RDT_ALG_SYMMETRIC, RDT_ALG_HOST_SYMMETRIC) with equal numbers of ranks on all hosts, only the
  * ranks of host 0 are run: a put from rank a to rank b of host h happens at the same time as the
  * one from the rank that lies h hosts before a to the rank of host 0 that corresponds to b, so that
  * host 0 delivers to itself. That is exact when the blocks of the vector are equal; when they are
@@ -39,7 +39,7 @@ struct rdt_prediction {
 	int rounds;	/* the longest chain of puts of which each waits for the one before */
 	uint64_t bytes; /* what the busiest rank puts */
 	uint64_t puts;	/* of all ranks together */
-	uint64_t steps; /* that were run to find out */
+	uint64_t steps; /* that were run to find out; half a second a million */
 };
 
 enum rdt_simulated {

@@ -79,6 +79,9 @@ struct run {
 
 /* ---- the heap ----------------------------------------------------------------------------- */
 
+/* Four rather than two, for fewer cache misses. */
+#define BRANCHES 4
+
 static inline bool before(const struct event *a, const struct event *b)
 {
 	return a->time != b->time ? a->time < b->time : a->order < b->order;
@@ -101,9 +104,9 @@ static void push(struct run *r, uint64_t time, enum event_kind kind, uint32_t wh
 		r->cap_heap = capacity;
 	}
 	r->n_heap++;
-	while (i > 0 && before(&event, &r->heap[(i - 1) / 2])) {
-		r->heap[i] = r->heap[(i - 1) / 2];
-		i = (i - 1) / 2;
+	while (i > 0 && before(&event, &r->heap[(i - 1) / BRANCHES])) {
+		r->heap[i] = r->heap[(i - 1) / BRANCHES];
+		i = (i - 1) / BRANCHES;
 	}
 	r->heap[i] = event;
 }
@@ -114,12 +117,15 @@ static struct event pop(struct run *r)
 	size_t i = 0;
 
 	for (;;) {
-		size_t child = 2 * i + 1;
+		size_t child = BRANCHES * i + 1, end = child + BRANCHES;
 
 		if (child >= r->n_heap)
 			break;
-		if (child + 1 < r->n_heap && before(&r->heap[child + 1], &r->heap[child]))
-			child++;
+		if (end > r->n_heap)
+			end = r->n_heap;
+		for (size_t c = child + 1; c < end; c++)
+			if (before(&r->heap[c], &r->heap[child]))
+				child = c;
 		if (!before(&r->heap[child], &last))
 			break;
 		r->heap[i] = r->heap[child];

@@ -190,7 +190,8 @@ static void symmetry_changes_nothing(void **state)
 	all.link[RDT_LINK_NET].eager_byte = 250000;
 	all.link[RDT_LINK_NET].rendezvous = 1500000;
 	for (const struct rdt_algorithm *a = rdt_algorithms; a->name; a++)
-		for (int ranks = 1; ranks <= 9 && a->flags & RDT_ALG_SYMMETRIC; ranks++)
+		for (int ranks = 1;
+		     ranks <= 9 && a->flags & (RDT_ALG_SYMMETRIC | RDT_ALG_HOST_SYMMETRIC); ranks++)
 			for (int per_host = 1; per_host <= ranks; per_host++)
 				for (int blocks = 0; blocks < 3; blocks++) {
 					uint64_t bytes = (uint64_t)ranks * 4 *
@@ -199,6 +200,7 @@ static void symmetry_changes_nothing(void **state)
 					struct rdt_prediction one, every;
 
 					what.ranks_per_host = per_host;
+					what.mapped = blocks % 2;
 					if (rdt_simulate(a, &what, &one) ==
 					    RDT_SIMULATE_NOT_APPLICABLE)
 						continue;
