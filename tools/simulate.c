@@ -307,17 +307,17 @@ static void print_table(const struct settings *s, const struct rdt_candidate *c,
 	printf("# rdtrain %s simulate %s: ranks %d, %d on a host, bytes %" PRIu64 ", model %s\n",
 	       rdt_version(), rdt_collective_name(s->collective), s->ranks, s->ranks_per_host,
 	       s->bytes, s->model.name);
-	printf("# %-14s %14s %8s %16s %16s\n", "algorithm", "time (us)", "rounds", "bytes/rank",
+	printf("# %-18s %14s %8s %16s %16s\n", "algorithm", "time (us)", "rounds", "bytes/rank",
 	       "puts");
 	for (int i = 0; i < n; i++) {
 		const struct rdt_prediction *p = &c[i].prediction;
 
 		if (c[i].outcome == RDT_SIMULATED)
-			printf("  %-14s %14.2f %8d %16" PRIu64 " %16" PRIu64 "\n",
+			printf("  %-18s %14.2f %8d %16" PRIu64 " %16" PRIu64 "\n",
 			       c[i].algorithm->name, microseconds(&c[i]), p->rounds, p->bytes,
 			       p->puts);
 		else
-			printf("  %-14s %14s %s\n", c[i].algorithm->name, "-",
+			printf("  %-18s %14s %s\n", c[i].algorithm->name, "-",
 			       rdt_simulated_text(c[i].outcome));
 	}
 }
@@ -411,6 +411,24 @@ static int plot_columns(const struct settings *s, const struct rdt_algorithm **o
 	return n;
 }
 
+/* Leaves out the algorithms of which nothing could be predicted. Returns how many are left. */
+static int drop_empty(const struct rdt_algorithm **of, int n_of, struct column *columns, int n)
+{
+	int left = 0;
+
+	for (int k = 0; k < n_of; k++) {
+		bool any = false;
+
+		for (int i = 0; i < n; i++) {
+			columns[i].us[left] = columns[i].us[k];
+			any |= columns[i].us[k] >= 0;
+		}
+		of[left] = of[k];
+		left += any;
+	}
+	return left;
+}
+
 /* gnuplot's string: between single quotes, which are doubled inside. */
 static void quote(FILE *to, const char *text)
 {
@@ -495,6 +513,12 @@ static int plot(const struct settings *s)
 	n = plot_columns(s, of, n_of, columns);
 	if (n < 0) {
 		fprintf(stderr, "rdtrain simulate: out of memory\n");
+		return 1;
+	}
+	n_of = drop_empty(of, n_of, columns, n);
+	if (n_of == 0) {
+		fprintf(stderr, "rdtrain simulate: nothing could be predicted, so there is nothing "
+				"to draw\n");
 		return 1;
 	}
 	fd = mkstemp(script);
