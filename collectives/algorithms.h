@@ -29,6 +29,9 @@ typedef bool (*rdt_applies_fn)(int size, const struct rdt_shape *shape);
 enum {
 	/* When all blocks are equal, rank r does what rank 0 does, with r added to every peer. */
 	RDT_ALG_SYMMETRIC = 1u,
+	/* The same for hosts with equally many consecutive ranks: those of host h do what those of
+	 * host 0 do, with the ranks of h hosts added to every peer. */
+	RDT_ALG_HOST_SYMMETRIC = 8u,
 	/* Sums are formed in the order of ranks, so their bits do not depend on the algorithm. */
 	RDT_ALG_RANK_ORDER = 2u,
 	/* INPUT and OUTPUT may be laid out in blocks of different lengths. */

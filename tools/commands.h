@@ -10,5 +10,6 @@ int rdt_cmd_rendezvous(int argc, char **argv);
 int rdt_cmd_perf(int argc, char **argv);
 int rdt_cmd_info(int argc, char **argv);
 int rdt_cmd_verify(int argc, char **argv);
+int rdt_cmd_simulate(int argc, char **argv);
 
 #endif

@@ -19,6 +19,8 @@ static const struct {
 	{ "info", "rdtrain info", "devices, limits and settings, and what would be used here",
 	  rdt_cmd_info },
 	{ "verify", "rdtrain verify", "prove the schedules of all algorithms", rdt_cmd_verify },
+	{ "simulate", "rdtrain simulate", "predict how long each algorithm takes",
+	  rdt_cmd_simulate },
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -1,0 +1,52 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# rdtrain simulate: the table, JSON, models from files, curves. Usage: simulate.sh RDTRAIN
+set -eu
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+out=$dir/out
+
+fail() {
+	echo "$1"
+	cat "$out"
+	exit 1
+}
+
+expect() { # STATUS TEXT ARGUMENT...
+	wanted=$1 text=$2 status=0
+	shift 2
+	PATH=$path "$rdtrain" simulate "$@" >"$out" 2>&1 || status=$?
+	[ $status = "$wanted" ] || fail "simulate $*: exit status $status, not $wanted"
+	grep -q -e "$text" "$out" || fail "simulate $*: no \"$text\""
+}
+
+rdtrain=$1 path=$PATH
+expect 0 '^  ring  *[0-9]*\.[0-9][0-9] *94 ' allreduce --ranks 48 --bytes 1M
+expect 0 '^  dissemination ' barrier --ranks 16384 --ranks-per-host 8
+expect 0 '"algorithm": "ring"' allreduce --ranks 1000 -J -
+expect 0 '^ucx-edr$' --list-models
+expect 2 'name a collective'
+expect 2 'there is no collective "sum"' sum
+expect 2 'there are: .*ring' allreduce --algorithm star
+expect 2 'neither a model nor a file "nowhere"' allreduce --model nowhere
+expect 2 '"1X" is not a size' allreduce --bytes 1X
+
+# What --print-model writes can be changed and read again.
+"$rdtrain" simulate --model ucx-edr --print-model >"$dir/my.model"
+expect 0 "model $dir/my" allreduce --model "$dir/my.model"
+echo 'net.lag = 3' >>"$dir/my.model"
+expect 2 'my.model, line 21: there is no "net.lag"' allreduce --model "$dir/my.model"
+
+# Curves: one column for each algorithm, and a word when gnuplot is missing.
+mkdir "$dir/with" "$dir/without"
+cat >"$dir/with/gnuplot" <<'END'
+#!/bin/sh
+cat "$1"
+END
+chmod +x "$dir/with/gnuplot"
+path=$dir/with:$PATH
+expect 0 "^8 [0-9.]* [0-9.]*" allreduce --ranks 4 --plot "$dir/c.svg"
+grep -q "^plot \$times using 1:2 with linespoints title 'oneshot'" "$out" || fail "no plot"
+expect 0 '^16384 ' barrier --plot "$dir/c.svg" --over ranks
+path=$dir/without
+expect 1 'apt install gnuplot' allreduce --plot "$dir/c.svg"
