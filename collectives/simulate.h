@@ -6,11 +6,11 @@
  *
  * Integers only: the same arguments give the same picosecond everywhere.
  *
- * Of a symmetric algorithm (RDT_ALG_SYMMETRIC, RDT_ALG_HOST_SYMMETRIC) with equal numbers of ranks on all hosts, only the
- * ranks of host 0 are run: a put from rank a to rank b of host h happens at the same time as the
- * one from the rank that lies h hosts before a to the rank of host 0 that corresponds to b, so that
- * host 0 delivers to itself. That is exact when the blocks of the vector are equal; when they are
- * not, all ranks are run unless they have too many steps.
+ * Of a symmetric algorithm (RDT_ALG_SYMMETRIC, RDT_ALG_HOST_SYMMETRIC) with equal numbers of ranks
+ * on all hosts, only the ranks of host 0 are run: a put from rank a to rank b of host h happens at
+ * the same time as the one from the rank that lies h hosts before a to the rank of host 0 that
+ * corresponds to b, so that host 0 delivers to itself. That is exact when the blocks of the vector
+ * are equal; when they are not, all ranks are run unless they have too many steps.
  */
 #ifndef RDT_SIMULATE_H
 #define RDT_SIMULATE_H

@@ -243,8 +243,8 @@ static int lay_out(rdt_plan *plan, const struct emitted *e)
 				       "of scratch");
 	}
 	slots_that_fit = RDT_SLOT_LANES / p->n_lanes;
-	p->n_slots = p->n_windows < RDT_WINDOWS_IN_FLIGHT && !plan->varying ? (int)p->n_windows
-									    : RDT_WINDOWS_IN_FLIGHT;
+	p->n_slots = p->n_windows < RDT_WINDOW_SLOTS && !plan->varying ? (int)p->n_windows
+								       : RDT_WINDOW_SLOTS;
 	if (p->n_slots > slots_that_fit)
 		p->n_slots = slots_that_fit;
 	p->channel = rdt_channel((unsigned)plan->slot, 0);

@@ -139,7 +139,7 @@ struct rdt_comm {
 	uint64_t splits; /* rdt_comm_split calls so far */
 	struct rdt_journal *journal;
 	struct rdt_pair **pairs;      /* by rank, for send and receive; NULL until the first */
-	bool asking; /* in the middle of a call to the rendezvous */
+	bool asking;		      /* in the middle of a call to the rendezvous */
 	int opening;		      /* pairs begun and not up yet */
 	int64_t opening_next;	      /* when to look again */
 	struct rdt_identity identity; /* for the communicators split from this one */

@@ -4,46 +4,11 @@
 
 #include <stdlib.h>
 
-/* Windows: small enough that several are under way in the caches and on the link, large enough that
- * a step's fixed cost does not show. */
-#define WINDOW_MAX ((uint64_t)512 << 10)
-#define WINDOW_MIN ((uint64_t)32 << 10)
-#define BLOCK_WINDOW_MIN ((uint64_t)4 << 10)
-
-static uint64_t round_window(uint64_t window, uint64_t elem)
-{
-	uint64_t unit = 64 * elem;
-
-	return window < unit ? unit : window / unit * unit;
-}
-
-/* Bytes of one window for an operation of `bytes` in all; the same on all ranks. A multiple of 64
- * elements. */
-static uint64_t window_bytes(const rdt_comm *comm, uint64_t bytes, uint64_t elem)
-{
-	uint64_t window = comm->config.window;
-
-	if (!window) {
-		window = bytes / RDT_WINDOWS_IN_FLIGHT;
-		if (window < WINDOW_MIN)
-			window = WINDOW_MIN;
-		if (window > WINDOW_MAX)
-			window = WINDOW_MAX;
-	}
-	return round_window(window, elem);
-}
-
-/* The part of a window that each block has. */
-static uint64_t block_window(const rdt_comm *comm, uint64_t bytes, uint64_t elem)
-{
-	uint64_t window = window_bytes(comm, bytes, elem) / (uint64_t)comm->size;
-
-	return round_window(window < BLOCK_WINDOW_MIN ? BLOCK_WINDOW_MIN : window, elem);
-}
+#include "collectives/window.h"
 
 uint64_t rdt_alltoallv_window(const rdt_comm *comm, uint64_t elem)
 {
-	return block_window(comm, WINDOW_MAX, elem);
+	return rdt_window_block(comm->config.window, RDT_WINDOW_MAX, elem, (uint64_t)comm->size);
 }
 
 static bool has_in(enum rdt_collective c)
@@ -222,15 +187,18 @@ int rdt_shaper_open(struct rdt_shaper *s, const rdt_comm *comm, const struct rdt
 	if (!has_in(call->collective) && !has_out(call->collective)) {
 		s->longest = barrier ? 0 : call->count * s->elem;
 		/* Both ends of a wire have fixed slots. */
-		s->window_bytes = call->collective == RDT_COLL_SEND
-					  ? RDT_TRANSFER_WINDOW
-					  : window_bytes(comm, s->longest, s->elem);
+		s->window_bytes =
+			call->collective == RDT_COLL_SEND
+				? RDT_TRANSFER_WINDOW
+				: rdt_window_bytes(comm->config.window, s->longest, s->elem);
 	} else if (call->longest) {
 		/* All ranks must cut alike, and only this is known to all. */
 		s->longest = call->longest;
 		s->window_bytes = rdt_alltoallv_window(comm, s->elem);
 	} else {
-		s->window_bytes = block_window(comm, s->longest * (uint64_t)comm->size, s->elem);
+		s->window_bytes =
+			rdt_window_block(comm->config.window, s->longest * (uint64_t)comm->size,
+					 s->elem, (uint64_t)comm->size);
 	}
 	s->n_windows = s->longest <= s->window_bytes
 			       ? 1

@@ -10,10 +10,10 @@
 #ifndef RDT_COMM_SHAPE_H
 #define RDT_COMM_SHAPE_H
 
+#include "collectives/window.h"
+
 #include "comm.h"
 
-/* Windows of one operation that are under way at a time, at most. */
-#define RDT_WINDOWS_IN_FLIGHT 4
 /* Bytes of one window of a send. */
 #define RDT_TRANSFER_WINDOW ((uint64_t)128 << 10)
 

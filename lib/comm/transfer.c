@@ -76,7 +76,7 @@ static int make_wire(rdt_comm *comm, int from, int to, rdt_plan **out)
 	comm->plans = plan;
 	plan->wire->sends = from == comm->rank;
 	plan->call = (struct rdt_call){ .collective = RDT_COLL_SEND,
-					.count = RDT_WINDOWS_IN_FLIGHT * RDT_TRANSFER_WINDOW,
+					.count = RDT_WINDOW_SLOTS * RDT_TRANSFER_WINDOW,
 					.type = RDT_UINT8,
 					.root = from,
 					.peer = to };

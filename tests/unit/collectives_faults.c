@@ -82,8 +82,8 @@ static bool send_elsewhere(struct rdt_schedule *s, struct rdt_step *step, int ra
 	return true;
 }
 
-/* In place, a rank's own block is where it belongs: whether it is copied onto itself, once, twice or
- * in part, makes no difference. */
+/* In place, a rank's own block is where it belongs: whether it is copied onto itself, once, twice
+ * or in part, makes no difference. */
 static bool onto_itself(const struct rdt_verify_case *c, const struct rdt_schedule *s,
 			const struct rdt_step *step)
 {

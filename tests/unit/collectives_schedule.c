@@ -213,11 +213,11 @@ static void an_appended_schedule_moves_to_other_memory(void **state)
 	assert_int_equal(s.scratch_bytes, 1008);
 	text = printed(&s);
 	assert_string_equal(text, "lane 0 step 0: NOTIFY 3\n"
-				  "lane 0 step 1: PUT OUTPUT@0[100..108) -> SCRATCH@1[1000..1008)\n"
+				  "lane 0 step 1: PUT OUTPUT@0[108..116) -> SCRATCH@1[1000..1008)\n"
 				  "lane 0 step 2: WAIT 1 from 1\n"
-				  "lane 0 step 3: REDUCE SCRATCH@0[1000..1008) OUTPUT@0[108..116) "
-				  "-> OUTPUT@0[108..116) FINAL\n"
-				  "lane 0 step 4: PUT OUTPUT@0[108..116) -> OUTPUT@1[108..116)\n"
+				  "lane 0 step 3: REDUCE SCRATCH@0[1000..1008) OUTPUT@0[100..108) "
+				  "-> OUTPUT@0[100..108) FINAL\n"
+				  "lane 0 step 4: PUT OUTPUT@0[100..108) -> OUTPUT@1[100..108)\n"
 				  "lane 0 step 5: WAIT 1 from 1\n");
 	free(text);
 	rdt_schedule_free(&part);
