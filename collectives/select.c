@@ -65,20 +65,25 @@ static int row(uint64_t bytes)
 }
 
 const struct rdt_algorithm *rdt_select(struct rdt_selector *selector,
-				       enum rdt_collective collective, uint64_t bytes)
+				       enum rdt_collective collective, uint64_t bytes,
+				       const struct rdt_shape *shape)
 {
 	int size = collective == RDT_COLL_BARRIER ? 0 : row(bytes);
-	const struct rdt_algorithm **choice = &selector->choice[collective][size];
+	const struct rdt_algorithm **order = selector->order[collective][size];
 
-	if (!*choice) {
+	if (!*order) {
 		struct rdt_simulation what = selector->what;
 		struct rdt_candidate candidates[RDT_CANDIDATES];
 		int n;
 
 		what.bytes = size ? UINT64_C(1) << (size - 1) : 0;
 		n = rdt_predict(&what, collective, selector->in_order, candidates);
-		if (n > 0 && candidates[0].outcome == RDT_SIMULATED)
-			*choice = candidates[0].algorithm;
+		for (int i = 0; i < n; i++)
+			if (candidates[i].outcome == RDT_SIMULATED)
+				*order++ = candidates[i].algorithm;
+		order = selector->order[collective][size];
 	}
-	return *choice;
+	while (*order && shape && !rdt_algorithm_applies(*order, selector->what.ranks, shape))
+		order++;
+	return *order;
 }

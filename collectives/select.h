@@ -32,7 +32,8 @@ struct rdt_selector {
 	/* Set once: model, ranks, hosts, flags. Bytes and root are not looked at: the root is 0. */
 	struct rdt_simulation what;
 	bool in_order;
-	const struct rdt_algorithm *choice[RDT_COLL_COUNT][RDT_SELECT_SIZES];
+	/* The fastest first; NULL behind the last, and everywhere where nobody has asked yet. */
+	const struct rdt_algorithm *order[RDT_COLL_COUNT][RDT_SELECT_SIZES][RDT_CANDIDATES + 1];
 };
 
 /* Copies `what`, but neither its model nor its hosts. */
@@ -41,10 +42,12 @@ void rdt_selector_init(struct rdt_selector *selector, const struct rdt_simulatio
 
 /*
  * The best algorithm for `bytes`, as for the next lower power of two; NULL when none applies, or
- * memory ran out. A choice that was made before costs nothing; the first one simulates, which takes
- * milliseconds among hundreds of ranks and up to seconds among thousands.
+ * memory ran out. Sizes are predicted with equal blocks; `shape`, if any, is what the algorithm
+ * must be able to run. A choice that was made before costs nothing; the first one simulates, which
+ * takes milliseconds among hundreds of ranks and up to seconds among thousands.
  */
 const struct rdt_algorithm *rdt_select(struct rdt_selector *selector,
-				       enum rdt_collective collective, uint64_t bytes);
+				       enum rdt_collective collective, uint64_t bytes,
+				       const struct rdt_shape *shape);
 
 #endif

@@ -1,59 +1,156 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Which algorithm a call gets. Only what is equal on all ranks may count here: the call's
- * arguments, what was agreed when the plan was made, rank 0's settings.
+ * arguments, what was agreed when the plan was made, rank 0's settings and model.
  */
 #include "comm.h"
 
+#include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "collectives/select.h"
 
 #include "shape.h"
 
-static int list(rdt_comm *comm, const struct rdt_shaper *s, enum rdt_collective collective,
-		char *text, size_t size)
+/* One for each agreement about buffers: peers may put into OUTPUT, buffers are mapped. */
+struct rdt_chooser {
+	struct rdt_model model;
+	struct rdt_selector *selectors[4];
+};
+
+int rdt_chooser_open(rdt_comm *comm, const struct rdt_model *model)
+{
+	comm->chooser = calloc(1, sizeof(*comm->chooser));
+	if (!comm->chooser)
+		return rdt_err(RDT_ERR_NOMEM, "out of memory for the choice of algorithms");
+	comm->chooser->model = *model;
+	return 0;
+}
+
+void rdt_chooser_close(rdt_comm *comm)
+{
+	for (int i = 0; comm->chooser && i < 4; i++)
+		free(comm->chooser->selectors[i]);
+	free(comm->chooser);
+	comm->chooser = NULL;
+}
+
+static struct rdt_simulation simulation_of(const rdt_comm *comm, const struct rdt_shape *shape)
+{
+	return (struct rdt_simulation){
+		.model = &comm->chooser->model,
+		.ranks = comm->size,
+		.ranks_per_host = comm->host ? 0 : 1,
+		.host = comm->host,
+		.elem_size = 4,
+		.remote_output = shape->remote_output,
+		.mapped = shape->mapped,
+		.window = comm->config.window,
+	};
+}
+
+/* The bytes by which the simulator measures a call. */
+static uint64_t measure(const rdt_comm *comm, const struct rdt_shaper *s)
+{
+	bool blocks = rdt_collective_blocks(s->call->collective);
+
+	return s->longest * (blocks ? (uint64_t)comm->size : 1);
+}
+
+static const struct rdt_algorithm *fastest(rdt_comm *comm, const struct rdt_shaper *s)
+{
+	int index = s->shape.remote_output + 2 * s->shape.mapped;
+	struct rdt_selector **selector = &comm->chooser->selectors[index];
+
+	if (!*selector) {
+		struct rdt_simulation what = simulation_of(comm, &s->shape);
+
+		*selector = malloc(sizeof(**selector));
+		if (!*selector) {
+			rdt_err(RDT_ERR_NOMEM, "out of memory for the choice of algorithms");
+			return NULL;
+		}
+		rdt_selector_init(*selector, &what, comm->config.rank_order);
+	}
+	return rdt_select(*selector, s->call->collective, measure(comm, s), &s->shape);
+}
+
+static void list(const rdt_comm *comm, const struct rdt_shaper *s, char *text, size_t size)
 {
 	size_t used = 0;
-	int n = 0;
 
 	text[0] = '\0';
 	for (const struct rdt_algorithm *a = rdt_algorithms; a->name; a++)
-		if (a->collective == collective &&
+		if (a->collective == s->call->collective &&
 		    rdt_algorithm_applies(a, comm->size, &s->shape) && used < size)
-			used += (size_t)snprintf(text + used, size - used, "%s%s", n++ ? ", " : "",
+			used += (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "",
 						 a->name);
-	return n;
 }
 
-static const struct rdt_algorithm *forced(rdt_comm *comm, const struct rdt_call *call,
-					  const struct rdt_shaper *s, const char *name)
+/* Rank 0's RDTRAIN_ALLREDUCE and the like. */
+static const struct rdt_algorithm *forced(const rdt_comm *comm, const struct rdt_shaper *s,
+					  const char *name)
 {
-	const struct rdt_algorithm *a = rdt_algorithm_find(call->collective, name);
-	const char *collective = rdt_collective_name(call->collective);
+	enum rdt_collective collective = s->call->collective;
+	const struct rdt_algorithm *a = rdt_algorithm_find(collective, name);
+	bool ordered = !comm->config.rank_order || !rdt_collective_reduces(collective) ||
+		       (a && a->flags & RDT_ALG_RANK_ORDER);
 	char others[256];
 
-	if (a && rdt_algorithm_applies(a, comm->size, &s->shape))
+	if (a && ordered && rdt_algorithm_applies(a, comm->size, &s->shape))
 		return a;
-	list(comm, s, call->collective, others, sizeof(others));
-	rdt_err(RDT_ERR_INVALID,
-		a ? "the algorithm \"%s\" that was asked for does not apply to this %s (its hosts, "
-		    "memory or block lengths); these do: %s"
-		  : "there is no algorithm \"%s\" for %s; these apply: %s",
-		name, collective, others);
+	list(comm, s, others, sizeof(others));
+	rdt_err(RDT_ERR_INVALID, "the setting for %s asks for the algorithm \"%s\": %s; %s apply",
+		rdt_collective_name(collective), name,
+		!a	   ? "there is none of that name"
+		: !ordered ? "it does not sum in the order of ranks, as RDTRAIN_RANK_ORDER asks"
+			   : "it does not suit these hosts, memory or block lengths",
+		others);
 	return NULL;
 }
 
-const struct rdt_algorithm *rdt_choose(rdt_comm *comm, const struct rdt_call *call,
-				       const struct rdt_shaper *s)
+const struct rdt_algorithm *rdt_choose(rdt_comm *comm, const struct rdt_shaper *s)
 {
-	const char *name = comm->config.algorithm[call->collective];
+	enum rdt_collective collective = s->call->collective;
+	const char *name = comm->config.algorithm[collective];
+	const struct rdt_algorithm *a;
 
 	if (*name)
-		return forced(comm, call, s, name);
-	for (const struct rdt_algorithm *a = rdt_algorithms; a->name; a++)
-		if (a->collective == call->collective &&
-		    rdt_algorithm_applies(a, comm->size, &s->shape))
-			return a;
-	rdt_err(RDT_ERR_INVALID, "no algorithm for %s applies to this communicator",
-		rdt_collective_name(call->collective));
-	return NULL;
+		return forced(comm, s, name);
+	/* Alone there is nothing to choose. */
+	a = comm->size > 1 ? fastest(comm, s) : NULL;
+	for (const struct rdt_algorithm *other = rdt_algorithms; !a && other->name; other++) {
+		unsigned needed = comm->config.rank_order && rdt_collective_reduces(collective)
+					  ? RDT_ALG_RANK_ORDER
+					  : 0;
+
+		if (other->collective == collective && (other->flags & needed) == needed &&
+		    rdt_algorithm_applies(other, comm->size, &s->shape))
+			a = other;
+	}
+	if (!a)
+		rdt_err(RDT_ERR_INVALID, "no algorithm for %s applies to this communicator",
+			rdt_collective_name(collective));
+	return a;
+}
+
+void rdt_choice_explain(rdt_comm *comm, const struct rdt_shaper *s, char *text, size_t size)
+{
+	struct rdt_simulation what = simulation_of(comm, &s->shape);
+	struct rdt_candidate candidates[RDT_CANDIDATES];
+	size_t used = 0;
+	int n;
+
+	text[0] = '\0';
+	if (comm->size == 1)
+		return;
+	what.bytes = measure(comm, s);
+	n = rdt_predict(&what, s->call->collective, comm->config.rank_order, candidates);
+	for (int i = 0; i < n && used < size; i++)
+		if (candidates[i].outcome == RDT_SIMULATED)
+			used += (size_t)snprintf(
+				text + used, size - used, "%s%s %.1f us",
+				used ? ", " : "; predicted: ", candidates[i].algorithm->name,
+				(double)candidates[i].prediction.time_ps / 1e6);
 }

@@ -29,6 +29,7 @@
 
 #include "collectives/meaning.h"
 #include "collectives/algorithms.h"
+#include "collectives/model.h"
 #include "lib/base/error.h"
 #include "lib/base/log.h"
 #include "lib/bootstrap/bootstrap.h"
@@ -138,6 +139,7 @@ struct rdt_comm {
 	uint64_t call_sequence;
 	uint64_t splits; /* rdt_comm_split calls so far */
 	struct rdt_journal *journal;
+	struct rdt_chooser *chooser;  /* NULL in a world of one */
 	struct rdt_pair **pairs;      /* by rank, for send and receive; NULL until the first */
 	bool asking;		      /* in the middle of a call to the rendezvous */
 	int opening;		      /* pairs begun and not up yet */
@@ -206,9 +208,12 @@ bool rdt_call_is_empty(const rdt_comm *comm, const struct rdt_call *call);
 uint32_t rdt_call_hash(const rdt_comm *comm, const struct rdt_call *call);
 
 /* choose.c */
-/* The algorithm for a call; equal on all ranks. NULL, with the sentence set: INVALID. */
-const struct rdt_algorithm *rdt_choose(rdt_comm *comm, const struct rdt_call *call,
-				       const struct rdt_shaper *shaper);
+int rdt_chooser_open(rdt_comm *comm, const struct rdt_model *model);
+void rdt_chooser_close(rdt_comm *comm);
+/* The algorithm for a call; equal on all ranks. NULL, with the sentence set: INVALID or NOMEM. */
+const struct rdt_algorithm *rdt_choose(rdt_comm *comm, const struct rdt_shaper *shaper);
+/* The predicted times of all that apply, for the log: "; predicted: ring 20.1 us, ...". */
+void rdt_choice_explain(rdt_comm *comm, const struct rdt_shaper *shaper, char *text, size_t size);
 
 /* bind.c */
 /* Makes plan->program from the schedules of all windows. Fills everything but links' endpoints and

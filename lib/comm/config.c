@@ -57,6 +57,9 @@ static const struct {
 	  "use this algorithm for every alltoall (rank 0's value holds for all)" },
 	{ "RDTRAIN_BARRIER", "",
 	  "use this algorithm for every barrier (rank 0's value holds for all)" },
+	{ "RDTRAIN_MODEL", "by transport",
+	  "costs by which algorithms are chosen: a built-in model, or a file made by rdtrain perf "
+	  "--calibrate (rank 0's value holds for all)" },
 	{ "RDTRAIN_RANK_ORDER", "0",
 	  "1: sum in the order of ranks only: the same bits whatever the placement and the "
 	  "algorithm (rank 0's value holds for all)" },
@@ -185,6 +188,7 @@ int rdt_config_read(const struct rdt_options *options, struct rdt_config *config
 		.host_id = value_of("RDTRAIN_HOST_ID"),
 		.ifname = value_of("RDTRAIN_SOCKET_IFNAME"),
 		.ib_hca = value_of("RDTRAIN_IB_HCA"),
+		.model = value_of("RDTRAIN_MODEL"),
 		.ib_timeout = -1,
 		.ib_retry_cnt = -1,
 		.ib_tc = -1,

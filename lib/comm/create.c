@@ -2,6 +2,7 @@
 /* The life of a communicator: meet the others, agree on the settings, leave. */
 #include "comm.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,8 +34,40 @@ int rdt_comm_size(const rdt_comm *comm)
 /* The settings that must be the same everywhere are rank 0's. */
 struct common {
 	uint64_t window, rank_order;
+	struct rdt_model model;
 	char algorithm[RDT_COLL_COUNT][RDT_ALGORITHM_NAME];
 };
+
+/* The costs by which this rank would choose: a file's, a built-in model's, or those that suit the
+ * way in which ranks reach each other. */
+static int find_model(const rdt_comm *comm, struct rdt_model *model)
+{
+	const char *name = comm->config.model;
+	bool memory = comm->one_host && comm->host;
+	const struct rdt_model *builtin = rdt_model_builtin(name     ? name
+							    : memory ? "shm-laptop"
+								     : "infiniband-edr");
+	char text[16384], error[512];
+	FILE *file;
+	size_t n;
+
+	if (builtin) {
+		*model = *builtin;
+		return 0;
+	}
+	file = fopen(name, "re");
+	if (!file)
+		return rdt_err_errno(RDT_ERR_INVALID,
+				     "RDTRAIN_MODEL=%.128s is neither a built-in model (`rdtrain "
+				     "simulate --list-models`) nor a file that can be read",
+				     name);
+	n = fread(text, 1, sizeof(text) - 1, file);
+	text[n] = '\0';
+	fclose(file);
+	if (rdt_model_parse(model, name, text, error, sizeof(error)))
+		return rdt_err(RDT_ERR_INVALID, "RDTRAIN_MODEL: %s", error);
+	return 0;
+}
 
 static int share_settings(rdt_comm *comm, int64_t deadline)
 {
@@ -45,7 +78,11 @@ static int share_settings(rdt_comm *comm, int64_t deadline)
 
 	if (comm->rank == 0) {
 		memcpy(common.algorithm, comm->config.algorithm, sizeof(common.algorithm));
-		return comm->boot_ops->put(comm->boot, "settings", &common, sizeof(common));
+		status = find_model(comm, &common.model);
+		if (!status)
+			status = comm->boot_ops->put(comm->boot, "settings", &common,
+						     sizeof(common));
+		return status ? status : rdt_chooser_open(comm, &common.model);
 	}
 	status = rdt_peers_get(comm, 0, "settings", &common, &length, deadline);
 	if (status)
@@ -58,7 +95,7 @@ static int share_settings(rdt_comm *comm, int64_t deadline)
 	memcpy(comm->config.algorithm, common.algorithm, sizeof(common.algorithm));
 	for (int c = 0; c < RDT_COLL_COUNT; c++)
 		comm->config.algorithm[c][RDT_ALGORITHM_NAME - 1] = '\0';
-	return 0;
+	return rdt_chooser_open(comm, &common.model);
 }
 
 static int meet(rdt_comm *comm, const struct rdt_identity *identity)
@@ -84,6 +121,7 @@ static void release(rdt_comm *comm, bool orderly)
 		rdt_plan_free(comm->plans);
 	rdt_transfer_close(comm);
 	rdt_journal_close(comm);
+	rdt_chooser_close(comm);
 	for (int i = 0; i < RDT_REQUESTS; i++)
 		free(comm->requests[i].memory);
 	rdt_memory_close(comm);

@@ -131,19 +131,20 @@ static int copy_counts(rdt_plan *plan)
 	return 0;
 }
 
-static void tell(const rdt_plan *plan, const struct rdt_agreed *agreed)
+static void tell(const rdt_plan *plan, const struct rdt_agreed *agreed, const char *predicted)
 {
 	char words[128];
 
 	rdt_call_describe(&plan->call, words, sizeof(words));
 	rdt_info("%s%s: %s, %" PRIu64 " windows of %" PRIu64
-		 " bytes, %d at a time, %zu bytes of scratch, %s",
+		 " bytes, %d at a time, %zu bytes of scratch, %s%s",
 		 words, plan->bound ? " (plan)" : "", plan->algorithm->name,
 		 plan->program.n_windows, plan->program.window_bytes, plan->program.n_slots,
 		 plan->scratch ? plan->scratch->bytes : 0,
 		 agreed->mapped		 ? "buffers mapped"
 		 : agreed->remote_output ? "straight into OUTPUT"
-					 : "through scratch");
+					 : "through scratch",
+		 predicted);
 }
 
 static int make(rdt_plan *plan)
@@ -154,6 +155,7 @@ static int make(rdt_plan *plan)
 	uint64_t flags = plan->bound ? offer(comm, call) : 0;
 	struct rdt_shaper shaper;
 	struct rdt_agreed agreed;
+	char predicted[512] = "";
 	int status = copy_counts(plan);
 
 	if (!status)
@@ -178,7 +180,9 @@ static int make(rdt_plan *plan)
 	status = rdt_shaper_open(&shaper, comm, call, &agreed);
 	if (status)
 		return status;
-	plan->algorithm = rdt_choose(comm, call, &shaper);
+	plan->algorithm = rdt_choose(comm, &shaper);
+	if (plan->algorithm && rdt_log_on(RDT_LOG_INFO))
+		rdt_choice_explain(comm, &shaper, predicted, sizeof(predicted));
 	status = plan->algorithm ? rdt_bind(plan, plan->algorithm, &shaper) : RDT_ERR_INVALID;
 	rdt_shaper_close(&shaper);
 	if (!status)
@@ -188,7 +192,7 @@ static int make(rdt_plan *plan)
 	if (status)
 		return status;
 	rdt_bind_buffers(plan, call);
-	tell(plan, &agreed);
+	tell(plan, &agreed, predicted);
 	return 0;
 }
 

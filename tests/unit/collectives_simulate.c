@@ -364,9 +364,9 @@ static void the_choice_is_the_fastest(void **state)
 		for (int k = 1; k < n; k++)
 			assert_true(c[k].outcome != RDT_SIMULATED ||
 				    c[k].prediction.time_ps >= c[0].prediction.time_ps);
-		best = rdt_select(&selector, RDT_COLL_ALLREDUCE, what.bytes);
+		best = rdt_select(&selector, RDT_COLL_ALLREDUCE, what.bytes, NULL);
 		assert_ptr_equal(best, c[0].algorithm);
-		assert_ptr_equal(rdt_select(&selector, RDT_COLL_ALLREDUCE, 2 * what.bytes - 1),
+		assert_ptr_equal(rdt_select(&selector, RDT_COLL_ALLREDUCE, 2 * what.bytes - 1, NULL),
 				 best);
 	}
 }
@@ -379,9 +379,9 @@ static void in_order_means_in_order(void **state)
 	(void)state;
 	rdt_selector_init(&selector, &what, true);
 	for (uint64_t bytes = 0; bytes <= 1 << 20; bytes = bytes ? 2 * bytes : 1)
-		assert_true(rdt_select(&selector, RDT_COLL_ALLREDUCE, bytes)->flags &
+		assert_true(rdt_select(&selector, RDT_COLL_ALLREDUCE, bytes, NULL)->flags &
 			    RDT_ALG_RANK_ORDER);
-	assert_non_null(rdt_select(&selector, RDT_COLL_BARRIER, 0));
+	assert_non_null(rdt_select(&selector, RDT_COLL_BARRIER, 0, NULL));
 }
 
 /* Two rounds for each doubling of the ranks, instead of two for each rank. */
