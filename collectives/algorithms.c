@@ -92,19 +92,10 @@ const struct rdt_algorithm *rdt_algorithm_find(enum rdt_collective collective, c
 	return NULL;
 }
 
-/* Are the blocks of this layout of one length? The collectives without blocks have none. */
-static bool even(int size, const struct rdt_layout *layout)
-{
-	for (int i = 1; i < size && layout->length; i++)
-		if (layout->length[i] != layout->length[0])
-			return false;
-	return true;
-}
-
 bool rdt_algorithm_applies(const struct rdt_algorithm *algorithm, int size,
 			   const struct rdt_shape *shape)
 {
-	if (!(algorithm->flags & RAGGED) && !(even(size, &shape->in) && even(size, &shape->out)))
+	if (shape->ragged && !(algorithm->flags & RAGGED))
 		return false;
 	return !algorithm->applies || algorithm->applies(size, shape);
 }

@@ -43,6 +43,7 @@ void rdt_verify_shape(const struct rdt_verify_case *c, int run, int rank,
 		.root = c->root,
 		.remote_output = c->remote_output,
 		.in_place = c->in_place && alltoall,
+		.ragged = c->ragged && rdt_collective_blocks(collective),
 		.mapped = c->mapped,
 		.host = c->host,
 	};

@@ -141,6 +141,7 @@ struct rdt_shape {
 	int root;	    /* group rank; broadcast, reduce, gather, scatter */
 	uint64_t bytes;	    /* of the vector in this window; may be 0 */
 	struct rdt_layout in, out; /* of the collectives that have blocks */
+	bool ragged;		   /* blocks differ in length, on some rank at least */
 	uint64_t max_block;	   /* no block of any rank is longer; slots for blocks in SCRATCH */
 	bool remote_output;	   /* every rank's OUTPUT may be the target of a PUT */
 	bool in_place; /* all-to-all: INPUT is OUTPUT on this rank, and `in` and `out` are equal */

@@ -85,6 +85,9 @@ struct rdt_bootstrap_ops {
 
 	/* Stores a value under (my rank, key); a key is put once. */
 	int (*put)(struct rdt_bootstrap *b, const char *key, const void *value, size_t length);
+	/* The others have read what this rank has put under `key`: the service may drop it. Waits
+	 * for nothing, and a key that was never put is no error. */
+	int (*forget)(struct rdt_bootstrap *b, const char *key);
 	/* Waits until (rank, key) has been put, and reads it: at most *length bytes, the real
 	 * length into *length. PEER_LOST, ABORTED as soon as the watch says so. */
 	int (*get)(struct rdt_bootstrap *b, int rank, const char *key, void *value, size_t *length,

@@ -390,6 +390,22 @@ static int client_put(struct rdt_bootstrap *b, const char *key, const void *valu
 	return status ? service_gone(c) : as_told(&answer);
 }
 
+static int client_forget(struct rdt_bootstrap *b, const char *key)
+{
+	struct client *c = self(b);
+	struct rdt_message m = { .type = RDT_MSG_FORGET };
+	int status = check_owner(c);
+
+	if (!status)
+		status = check_key(key);
+	if (status)
+		return status;
+	snprintf(m.key, sizeof(m.key), "%s", key);
+	status = rdt_channel_send(&c->channel, &m, 0);
+	/* What did not go now goes with the next call. */
+	return status < 0 ? service_gone(c) : RDT_OK;
+}
+
 static int client_get(struct rdt_bootstrap *b, int rank, const char *key, void *value,
 		      size_t *length, int64_t deadline)
 {
@@ -590,6 +606,7 @@ const struct rdt_bootstrap_ops rdt_rendezvous_ops = {
 	.nonce = client_nonce,
 	.put = client_put,
 	.get = client_get,
+	.forget = client_forget,
 	.fence = client_fence,
 	.set_idle = client_set_idle,
 	.abort = client_abort,

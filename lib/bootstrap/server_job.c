@@ -396,6 +396,7 @@ void rdt_srv_request(struct srv_conn *conn, const struct rdt_message *m)
 	switch (m->type) {
 	case RDT_MSG_PUT: put(conn, m); break;
 	case RDT_MSG_GET: get(conn, m); break;
+	case RDT_MSG_FORGET: rdt_srv_store_drop(&conn->job->store, conn->rank, m->key); break;
 	case RDT_MSG_FENCE: rdt_srv_fence(conn, m); break;
 	case RDT_MSG_WHO: rdt_srv_who(conn, m); break;
 	case RDT_MSG_ABORT: aborted(conn, m); break;

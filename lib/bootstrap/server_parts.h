@@ -170,6 +170,8 @@ void rdt_srv_fences_free(struct srv_job *job);
 /* 0, or INVALID (put before) or NOMEM (over `limit`) with the sentence in text. */
 int rdt_srv_store_put(struct srv_store *store, size_t limit, uint32_t rank,
 		      const struct rdt_message *put, char text[RDT_TEXT_MAX]);
+/* Nothing when there is none. */
+void rdt_srv_store_drop(struct srv_store *store, uint32_t rank, const char *key);
 const struct srv_entry *rdt_srv_store_get(const struct srv_store *store, uint32_t rank,
 					  const char *key);
 void rdt_srv_store_free(struct srv_store *store);

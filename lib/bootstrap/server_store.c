@@ -93,6 +93,24 @@ no_memory:
 	return RDT_ERR_NOMEM;
 }
 
+void rdt_srv_store_drop(struct srv_store *s, uint32_t rank, const char *key)
+{
+	struct srv_entry **at, *e;
+
+	if (!s->n_buckets)
+		return;
+	at = &s->buckets[hash(rank, key) & (s->n_buckets - 1)];
+	while (*at && ((*at)->rank != rank || strcmp((*at)->key, key)))
+		at = &(*at)->next;
+	e = *at;
+	if (!e)
+		return;
+	*at = e->next;
+	s->n_entries--;
+	s->bytes -= sizeof(*e) + e->length;
+	free(e);
+}
+
 void rdt_srv_store_free(struct srv_store *s)
 {
 	for (size_t i = 0; i < s->n_buckets; i++) {

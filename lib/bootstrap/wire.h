@@ -7,6 +7,7 @@
  *	member -> service	service -> member
  *	HELLO			WELCOME or REFUSED	the first words of each
  *	PUT			STORED
+ *	FORGET
  *	GET			VALUE			when the value is there
  *	FENCE			FENCED			when all have come, or none can come
  *	WHO			MISSING			who has not come to a fence
@@ -22,7 +23,7 @@
 
 #include "lib/bootstrap/bootstrap.h"
 
-#define RDT_WIRE_VERSION 1
+#define RDT_WIRE_VERSION 2
 #define RDT_FRAME_HEADER 4
 #define RDT_FRAME_BODY_MAX (RDT_BLOB_MAX + 1024)
 #define RDT_FRAME_MAX (RDT_FRAME_HEADER + RDT_FRAME_BODY_MAX)
@@ -45,6 +46,7 @@ enum rdt_message_type {
 	RDT_MSG_ABORT,	   /* text */
 	RDT_MSG_EVENT,	   /* kind: enum rdt_bootstrap_event_kind, rank, text */
 	RDT_MSG_BYE,
+	RDT_MSG_FORGET, /* key */
 	RDT_MSG_TYPES,
 };
 

@@ -487,6 +487,19 @@ int rdt_bind_reserve(rdt_plan *plan)
 	return 0;
 }
 
+static void plan_key(char *key, size_t size, uint64_t number)
+{
+	snprintf(key, size, "plan/%" PRIu64, number);
+}
+
+int rdt_bind_forget(rdt_comm *comm, uint64_t number)
+{
+	char key[RDT_KEY_MAX];
+
+	plan_key(key, sizeof(key), number);
+	return comm->boot_ops->forget(comm->boot, key);
+}
+
 int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, const struct rdt_agreed *agreed,
 		      int64_t deadline)
 {
@@ -505,8 +518,8 @@ int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, const struct rdt_agreed
 	status = rdt_bind_export(plan, agreed, blob, &length);
 	if (status)
 		return status;
-	snprintf(key, sizeof(key), "plan/%" PRIu64, sequence);
-	status = comm->boot_ops->put(comm->boot, key, blob, length);
+	plan_key(key, sizeof(key), sequence);
+	status = rdt_peers_put(comm, key, blob, length);
 	if (status)
 		return status;
 	/* Every peer's blob is waited for, also where nothing is written: a notification sent

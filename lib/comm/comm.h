@@ -79,7 +79,7 @@ struct rdt_request {
 	uint64_t sequence; /* of the operation, in the journal */
 	bool over;
 	int outcome;
-	int64_t deadline;	  /* for callers that poll */
+	int64_t deadline, polled; /* for callers that poll */
 	struct rdt_request *next; /* in the plan's queue, or in the list of free ones */
 	/* A part of another request: nobody waits for it; `then` goes on with the whole. */
 	struct rdt_request *whole;
@@ -98,6 +98,8 @@ struct rdt_plan {
 	int slot;
 	uint64_t number;	      /* of the plan, in the order in which they were made */
 	uint64_t sequence;	      /* of the operation that runs, in the journal */
+	bool pending;		      /* started and not yet waited for */
+	int64_t polled;		      /* when the caller last asked */
 	size_t *counts;		      /* the copy to which call.counts and call.out_counts point */
 	struct rdt_wire *wire;	      /* one direction between two ranks; transfer.c */
 	struct rdt_request *transfer; /* a plan of a send or receive: the one that runs */
@@ -144,6 +146,7 @@ struct rdt_comm {
 	bool asking;		      /* in the middle of a call to the rendezvous */
 	int opening;		      /* pairs begun and not up yet */
 	int64_t opening_next;	      /* when to look again */
+	int owner;		      /* the process that made it */
 	struct rdt_identity identity; /* for the communicators split from this one */
 	int n_cached;
 
@@ -184,6 +187,9 @@ int rdt_peers_progress(rdt_comm *comm);
  */
 int rdt_peers_fence(rdt_comm *comm, const char *signature, uint64_t flags, struct rdt_fence *fence,
 		    int64_t deadline);
+int rdt_peers_put(rdt_comm *comm, const char *key, const void *value, size_t length);
+/* Waits for the others to leave too; operations in flight go on meanwhile. */
+void rdt_peers_leave(rdt_comm *comm, double seconds);
 int rdt_peers_get(rdt_comm *comm, int rank, const char *key, void *value, size_t *length,
 		  int64_t deadline);
 
@@ -222,6 +228,8 @@ int rdt_bind(rdt_plan *plan, const struct rdt_algorithm *algorithm, struct rdt_s
 /* The same for another call of a varying plan: links and scratch stay. */
 int rdt_bind_again(rdt_plan *plan, const struct rdt_algorithm *algorithm,
 		   struct rdt_shaper *shaper);
+/* What was told of a plan is no longer needed at the rendezvous. */
+int rdt_bind_forget(rdt_comm *comm, uint64_t number);
 /* Sets INPUT and OUTPUT. */
 void rdt_bind_buffers(rdt_plan *plan, const struct rdt_call *call);
 /* What the links of the program need of its peers, exchanged through the rendezvous. */
@@ -273,6 +281,11 @@ struct rdt_call rdt_alltoallv_template(const rdt_comm *comm, const struct rdt_ca
 int rdt_progress(rdt_comm *comm);
 /* rdt_progress, and now and then a glance: for callers that poll. */
 int rdt_progress_test(rdt_comm *comm);
+/*
+ * The deadline of an operation whose caller polls: begins with the first poll, and again whenever
+ * something moved; the time in which the caller computes does not count.
+ */
+void rdt_poll_clock(const rdt_comm *comm, bool moved, int64_t *polled, int64_t *deadline);
 /* Looks for dead peers and events without waiting. */
 int rdt_progress_glance(rdt_comm *comm);
 /*

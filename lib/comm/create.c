@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/base/clock.h"
 
@@ -80,8 +81,7 @@ static int share_settings(rdt_comm *comm, int64_t deadline)
 		memcpy(common.algorithm, comm->config.algorithm, sizeof(common.algorithm));
 		status = find_model(comm, &common.model);
 		if (!status)
-			status = comm->boot_ops->put(comm->boot, "settings", &common,
-						     sizeof(common));
+			status = rdt_peers_put(comm, "settings", &common, sizeof(common));
 		return status ? status : rdt_chooser_open(comm, &common.model);
 	}
 	status = rdt_peers_get(comm, 0, "settings", &common, &length, deadline);
@@ -156,6 +156,7 @@ int rdt_comm_join(const struct rdt_identity *identity, const struct rdt_config *
 	comm->size = identity->world;
 	comm->config = *config;
 	comm->identity = *identity;
+	comm->owner = getpid();
 	rdt_requests_init(comm);
 	comm->peers = calloc((size_t)comm->size, sizeof(*comm->peers));
 	if (!comm->peers) {
@@ -217,16 +218,17 @@ void rdt_comm_destroy(rdt_comm *comm)
 {
 	if (!comm)
 		return;
-	if (comm->boot && !comm->failed) {
+	/* A forked child has a copy of everything, and must not speak for its parent. */
+	if (comm->owner == getpid()) {
 		double seconds =
 			comm->config.timeout_s < RDT_LEAVE_S ? comm->config.timeout_s : RDT_LEAVE_S;
-		struct rdt_fence fence;
 
 		/* Nobody takes its queue pairs away while another still has a write under way to
 		 * it. Whoever does not come in time, or is lost, has had its chance. */
-		comm->boot_ops->fence(comm->boot, "leave", 0, &fence, rdt_deadline(seconds));
+		if (comm->boot && !comm->failed)
+			rdt_peers_leave(comm, seconds);
+		for (int t = 0; t < comm->n_transports; t++)
+			comm->transports[t].ops->leave(comm->transports[t].handle);
 	}
-	for (int t = 0; t < comm->n_transports; t++)
-		comm->transports[t].ops->leave(comm->transports[t].handle);
 	release(comm, true);
 }

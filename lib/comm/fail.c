@@ -43,6 +43,9 @@ int rdt_fail(rdt_comm *comm, int status, int rank, bool tell, const char *format
 		comm->peers[rank].lost = true;
 	if (comm->failed)
 		return rdt_fail_again(comm);
+	/* Whom the rendezvous missed without naming it: whoever has left. */
+	for (int r = 0; status == RDT_ERR_PEER_LOST && rank < 0 && r < comm->size; r++)
+		comm->peers[r].lost = comm->peers[r].lost || comm->peers[r].left;
 
 	va_start(args, format);
 	vsnprintf(comm->failure, sizeof(comm->failure), format, args);

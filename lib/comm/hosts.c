@@ -73,11 +73,11 @@ static int share_numbers(rdt_comm *comm, const char *name, int64_t deadline)
 	if (!numbers)
 		return rdt_err(RDT_ERR_NOMEM, "out of memory for the hosts of %d ranks",
 			       comm->size);
-	status = comm->boot_ops->put(comm->boot, KEY, name, strlen(name));
+	status = rdt_peers_put(comm, KEY, name, strlen(name));
 	if (!status && comm->rank == 0) {
 		status = number_hosts(comm, numbers, deadline);
 		if (!status)
-			status = comm->boot_ops->put(comm->boot, KEY "s", numbers, bytes);
+			status = rdt_peers_put(comm, KEY "s", numbers, bytes);
 	} else if (!status) {
 		status = rdt_peers_get(comm, 0, KEY "s", numbers, &length, deadline);
 		if (!status && length != bytes)

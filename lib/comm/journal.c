@@ -81,7 +81,7 @@ int rdt_journal_open(rdt_comm *comm)
 		blob[at] = (unsigned char)n;
 		at += 1 + n;
 	}
-	return comm->boot_ops->put(comm->boot, "journal", blob, at);
+	return rdt_peers_put(comm, "journal", blob, at);
 }
 
 void rdt_journal_close(rdt_comm *comm)

@@ -13,7 +13,7 @@
 
 #include "lib/base/clock.h"
 
-#define RDT_CACHED 32 /* shapes remembered */
+#define RDT_CACHED 128 /* shapes remembered; the other slots are for the user's plans */
 
 static bool same(const rdt_comm *comm, const struct rdt_call *a, const struct rdt_call *b)
 {

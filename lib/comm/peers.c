@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/clock.h"
+
 #include "journal.h"
 
 /* ---- the rendezvous, with everything else going on meanwhile
@@ -20,10 +22,12 @@ static int settle(rdt_comm *comm, int status)
 {
 	char text[768];
 
-	if (status >= 0)
-		return status;
 	if (comm->failed) /* while idling */
 		return rdt_fail_again(comm);
+	/* Events that came with the answer lie in no socket: nothing else would wake us for them.
+	 */
+	if (status >= 0)
+		return rdt_fail_watch(comm) < 0 ? comm->failed : status;
 	snprintf(text, sizeof(text), "%s", rdt_last_error());
 	if (rdt_fail_watch(comm) < 0)
 		return comm->failed;
@@ -63,10 +67,36 @@ int rdt_peers_get(rdt_comm *comm, int rank, const char *key, void *value, size_t
 {
 	int status;
 
+	size_t room = *length;
+
 	idle_while(comm, true);
 	status = comm->boot_ops->get(comm->boot, rank, key, value, length, deadline);
 	idle_while(comm, false);
+	if (status == 0 && *length > room)
+		status = rdt_err(RDT_ERR_SYSTEM,
+				 "rank %d has put %zu bytes as '%s', and at most %zu make sense: "
+				 "do all ranks run the same version?",
+				 rank, *length, key, room);
 	return settle(comm, status);
+}
+
+int rdt_peers_put(rdt_comm *comm, const char *key, const void *value, size_t length)
+{
+	int status;
+
+	idle_while(comm, true);
+	status = comm->boot_ops->put(comm->boot, key, value, length);
+	idle_while(comm, false);
+	return settle(comm, status);
+}
+
+void rdt_peers_leave(rdt_comm *comm, double seconds)
+{
+	struct rdt_fence fence;
+
+	idle_while(comm, true);
+	comm->boot_ops->fence(comm->boot, "leave", 0, &fence, rdt_deadline(seconds));
+	idle_while(comm, false);
 }
 
 /* ---- opening
@@ -119,7 +149,7 @@ static int publish_addresses(rdt_comm *comm)
 		blob[at + 1] = (unsigned char)(n >> 8);
 		at += 2 + n;
 	}
-	return comm->boot_ops->put(comm->boot, "address", blob, at);
+	return rdt_peers_put(comm, "address", blob, at);
 }
 
 int rdt_peers_open(rdt_comm *comm, int64_t deadline)
@@ -180,11 +210,11 @@ int rdt_peers_begin(rdt_comm *comm, int rank, int64_t deadline)
 		return status;
 	for (int t = 0; t < comm->n_transports; t++) {
 		const struct rdt_transport_ops *ops = comm->transports[t].ops;
-		size_t n = at + 2 <= length ? blob[at] | (size_t)blob[at + 1] << 8 : length;
+		size_t n = at + 2 <= length ? blob[at] | (size_t)blob[at + 1] << 8 : 0;
 		size_t said = strlen(reasons);
 		char why[160] = "";
 
-		if (n > length - at - 2)
+		if (at + 2 > length || n > length - at - 2)
 			return rdt_err(RDT_ERR_SYSTEM, "rank %d sent a malformed address", rank);
 		if (ops->reachable(comm->transports[t].handle, blob + at + 2, n, why,
 				   sizeof(why))) {
@@ -194,6 +224,8 @@ int rdt_peers_begin(rdt_comm *comm, int rank, int64_t deadline)
 					      &peer->ep);
 			if (status == 0)
 				comm->connecting++;
+			if (status == RDT_ERR_PEER_LOST)
+				return rdt_fail(comm, status, rank, true, "%s", rdt_last_error());
 			return status;
 		}
 		snprintf(reasons + said, sizeof(reasons) - said, "%s%s: %s", said ? "; " : "",
@@ -220,7 +252,8 @@ int rdt_peers_progress(rdt_comm *comm)
 		ops = comm->transports[peer->transport].ops;
 		status = ops->connected(peer->ep);
 		if (status < 0)
-			return rdt_fail(comm, status, -1, true, "%s", rdt_last_error());
+			return rdt_fail(comm, status, status == RDT_ERR_PEER_LOST ? r : -1, true,
+					"%s", rdt_last_error());
 		if (status == 0)
 			continue;
 		peer->up = true;

@@ -85,13 +85,12 @@ static int agree(rdt_comm *comm, const struct rdt_call *call, bool bound, uint64
 	return 0;
 }
 
-static int take_slot(rdt_comm *comm)
+/* The lowest that is free; -1: none. */
+static int free_slot(const rdt_comm *comm)
 {
 	for (int slot = 0; slot < RDT_SLOTS - RDT_WIRE_SLOTS; slot++)
-		if (!comm->slot_used[slot]) {
-			comm->slot_used[slot] = true;
+		if (!comm->slot_used[slot])
 			return slot;
-		}
 	return -1;
 }
 
@@ -172,11 +171,8 @@ static int make(rdt_plan *plan)
 			return status;
 	}
 	agreed = (struct rdt_agreed){ flags & FLAG_OUTPUT_EXPORTABLE, flags & FLAG_MAPPED };
-	plan->slot = take_slot(comm);
-	if (plan->slot < 0)
-		return rdt_err(RDT_ERR_NOMEM,
-			       "%d plans are alive on this communicator; destroy some first",
-			       RDT_SLOTS - RDT_WIRE_SLOTS);
+	plan->slot = free_slot(comm);
+	comm->slot_used[plan->slot] = true;
 	status = rdt_shaper_open(&shaper, comm, call, &agreed);
 	if (status)
 		return status;
@@ -189,6 +185,9 @@ static int make(rdt_plan *plan)
 		status = connect_links(plan, deadline);
 	if (!status)
 		status = rdt_bind_exchange(plan, plan->number, &agreed, deadline);
+	/* Whoever came to this plan's fence had read all of the plan before. */
+	if (!status && comm->boot && plan->number)
+		status = rdt_bind_forget(comm, plan->number - 1);
 	if (status)
 		return status;
 	rdt_bind_buffers(plan, call);
@@ -203,6 +202,12 @@ int rdt_plan_make(rdt_comm *comm, const struct rdt_call *call, bool bound, rdt_p
 
 	if (comm->failed)
 		return rdt_fail_again(comm);
+	/* All ranks hand out the same slots, so all find the last one taken alike. */
+	if (call->collective != RDT_COLL_SEND && free_slot(comm) < 0)
+		return rdt_err(RDT_ERR_NOMEM,
+			       "%d plans are alive on this communicator, those of plain calls "
+			       "among them; destroy some first",
+			       RDT_SLOTS - RDT_WIRE_SLOTS);
 	plan = calloc(1, sizeof(*plan));
 	if (!plan)
 		return rdt_err(RDT_ERR_NOMEM, "out of memory for a plan");
@@ -272,9 +277,12 @@ int rdt_plan_start(rdt_plan *plan)
 		return rdt_fail_again(plan->comm);
 	if (plan->call.collective == RDT_COLL_SEND)
 		return start_transfer(plan);
-	if (plan->program.running)
+	/* Also when it happens to be over: the other ranks could not know. */
+	if (plan->pending)
 		return rdt_err(RDT_ERR_INVALID,
-			       "rdt_plan_start: the plan is running; rdt_plan_wait comes first");
+			       "rdt_plan_start: the plan was started before; rdt_plan_wait, or "
+			       "rdt_plan_test until it says done, comes first");
+	plan->pending = true;
 	plan->sequence = rdt_journal_note(plan->comm, &plan->call, RDT_FORM_START, plan->number);
 	if (rdt_call_is_empty(plan->comm, &plan->call))
 		return 0;
@@ -283,15 +291,13 @@ int rdt_plan_start(rdt_plan *plan)
 	return 0;
 }
 
-/* One round for a caller that polls. */
 static void poll_once(rdt_plan *plan)
 {
 	rdt_comm *comm = plan->comm;
 	int n = rdt_progress_test(comm);
 
-	if (n > 0)
-		plan->deadline = rdt_deadline(comm->config.timeout_s);
-	else if (n == 0 && plan->program.running && rdt_now() > plan->deadline)
+	rdt_poll_clock(comm, n > 0, &plan->polled, &plan->deadline);
+	if (n == 0 && plan->program.running && plan->polled > plan->deadline)
 		rdt_progress_timeout(comm, NULL, comm->config.timeout_s);
 }
 
@@ -310,6 +316,7 @@ int rdt_plan_test(rdt_plan *plan, int *done)
 	if (plan->program.running)
 		poll_once(plan);
 	*done = !plan->program.running;
+	plan->pending = plan->pending && !*done;
 	return plan->comm->failed ? rdt_fail_again(plan->comm) : 0;
 }
 
@@ -329,6 +336,7 @@ int rdt_plan_wait(rdt_plan *plan)
 		plan->transfer = NULL;
 		return rdt_wait(request);
 	}
+	plan->pending = false;
 	if (plan->comm->failed)
 		return rdt_fail_again(plan->comm);
 	if (!plan->program.running)

@@ -17,6 +17,9 @@
 /* Between calls of rdt_test, look at the descriptors this often. */
 #define GLANCE_NS 20000000
 
+/* A caller that polls less often than this is busy elsewhere: that time is its own. */
+#define AWAY_NS 1000000000
+
 static void deactivate(rdt_plan *plan)
 {
 	rdt_comm *comm = plan->comm;
@@ -265,6 +268,17 @@ int rdt_progress_test(rdt_comm *comm)
 	if (n == 0 && comm->policy.crowded)
 		rdt_wait_yield();
 	return n;
+}
+
+void rdt_poll_clock(const rdt_comm *comm, bool moved, int64_t *polled, int64_t *deadline)
+{
+	int64_t now = rdt_now();
+
+	if (moved || *polled == 0)
+		*deadline = now + (int64_t)(comm->config.timeout_s * 1e9);
+	else if (now - *polled > AWAY_NS)
+		*deadline += now - *polled;
+	*polled = now;
 }
 
 /* "ranks 1, 3", or "nobody" when the programs wait for no peer. */

@@ -207,15 +207,13 @@ int rdt_wait(struct rdt_request *request)
 	return outcome(request);
 }
 
-/* One round for a caller that polls; time without any progress counts towards the deadline. */
 static void poll_once(struct rdt_request *request)
 {
 	rdt_comm *comm = request->comm;
 	int n = rdt_progress_test(comm);
 
-	if (n > 0)
-		request->deadline = rdt_deadline(comm->config.timeout_s);
-	else if (n == 0 && !request->over && rdt_now() > request->deadline)
+	rdt_poll_clock(comm, n > 0, &request->polled, &request->deadline);
+	if (n == 0 && !request->over && request->polled > request->deadline)
 		rdt_progress_timeout(comm, NULL, comm->config.timeout_s);
 }
 

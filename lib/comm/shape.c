@@ -180,6 +180,7 @@ int rdt_shaper_open(struct rdt_shaper *s, const rdt_comm *comm, const struct rdt
 		.in = { s->in_offset, s->in_part },
 		.out = { s->out_offset, s->out_part },
 		.remote_output = agreed->remote_output,
+		.ragged = call->counts != NULL,
 		.mapped = agreed->mapped,
 		.in_place = call->collective == RDT_COLL_ALLTOALL && call->in == call->out,
 		.host = call->collective == RDT_COLL_SEND ? NULL : comm->host,

@@ -28,7 +28,7 @@ static int exchange(rdt_comm *comm, struct member *members)
 	if (!comm->boot)
 		return 0;
 	snprintf(key, sizeof(key), "split/%" PRIu64, comm->splits);
-	status = comm->boot_ops->put(comm->boot, key, &members[comm->rank], sizeof(*members));
+	status = rdt_peers_put(comm, key, &members[comm->rank], sizeof(*members));
 	for (int r = 0; r < comm->size && !status; r++) {
 		size_t length = sizeof(*members);
 

@@ -117,7 +117,7 @@ static int open_pair(rdt_comm *comm, int peer, struct rdt_pair **out)
 		status = rdt_bind_export(pair->in, &agreed, blob, &length);
 	key_for(key, sizeof(key), peer);
 	if (!status)
-		status = comm->boot_ops->put(comm->boot, key, blob, length);
+		status = rdt_peers_put(comm, key, blob, length);
 	if (!status && !comm->peers[peer].ep)
 		status = rdt_peers_begin(comm, peer, rdt_deadline(comm->config.timeout_s));
 	if (status)

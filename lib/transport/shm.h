@@ -20,6 +20,9 @@
  * The segment: what a rank lets its peers write. Its first page is the header, drawn by cache line;
  * then come RDT_CHANNELS counters for each rank. Only rank p writes the counters of p, so a
  * notification is a store, not a read-modify-write; pages of ranks that never write stay unbacked.
+ * At the end there is a cache line for each rank, with a word that is 1 while it writes into the
+ * owner's ordinary memory: the owner, once it has said `closed`, waits for these words, so that its
+ * memory is its own again when the transport has been shut down.
  */
 struct rdt_shm_header {
 	_Alignas(64) uint64_t magic;
@@ -28,9 +31,11 @@ struct rdt_shm_header {
 	int32_t rank, size, pid;
 	_Alignas(64) _Atomic uint32_t sleeping; /* 1: the owner sleeps, write a byte to its pipe */
 	_Alignas(64) _Atomic uint32_t left;	/* 1: the owner has left in good order */
+	_Atomic uint32_t closed; /* 1: nobody may write into the owner's ordinary memory any more */
 };
 
 #define RDT_SHM_HEADER_BYTES 4096
+#define RDT_SHM_LINE 64
 
 struct rdt_shm_address {
 	char host[192];
@@ -58,6 +63,7 @@ struct rdt_ep {
 	int pidfd, wake_fd;
 	struct rdt_shm_header *segment; /* the peer's */
 	uint32_t *out;			/* my counters in it */
+	_Atomic uint32_t *writing;	/* my word in it */
 	bool gone;			/* its end has been seen */
 	struct rdt_shm_file *files;
 	struct rdt_ep *next;
@@ -112,6 +118,8 @@ bool rdt_shm_reachable(struct rdt_transport *, const void *blob, size_t length, 
 uint64_t rdt_shm_start_time(pid_t pid);
 
 /* shm_connect.c */
+/* Rank's word in a segment: 1 while it writes into the owner's ordinary memory. */
+_Atomic uint32_t *rdt_shm_writing(const struct rdt_shm *, struct rdt_shm_header *segment, int rank);
 int rdt_shm_connect(struct rdt_transport *, int peer, const void *blob, size_t length,
 		    struct rdt_ep **);
 int rdt_shm_connected(struct rdt_ep *);
@@ -145,6 +153,8 @@ const char *rdt_shm_cma_refused(void);
 void rdt_shm_cma_permit(void);
 /* Asks the kernel whether this peer's memory may be touched, by reading one byte of it. */
 int rdt_shm_cma_probe(struct rdt_ep *, uint64_t address);
+/* No peer writes here once it has returned; waits for those that do, for a second at most. */
+void rdt_shm_cma_end(struct rdt_shm *);
 int rdt_shm_cma_write(struct rdt_ep *, uint64_t address, const void *from, uint64_t length);
 
 /* shm_put.c */

@@ -8,13 +8,18 @@
 #include "shm.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "lib/base/clock.h"
 #include "lib/base/error.h"
+
+/* How long a peer can need for the write that it is in, unless it was stopped in it. */
+#define LAST_WRITE_S 1.0
 
 int rdt_shm_ptrace_scope(void)
 {
@@ -82,7 +87,8 @@ int rdt_shm_cma_probe(struct rdt_ep *ep, uint64_t address)
 	return 0;
 }
 
-int rdt_shm_cma_write(struct rdt_ep *ep, uint64_t address, const void *source, uint64_t length)
+/* Into a peer that lives and has not closed; or one that does not live: that is told here. */
+static int write_all(struct rdt_ep *ep, uint64_t address, const void *source, uint64_t length)
 {
 	char *from = (char *)(uintptr_t)source;
 
@@ -106,4 +112,41 @@ int rdt_shm_cma_write(struct rdt_ep *ep, uint64_t address, const void *source, u
 		length -= (uint64_t)n;
 	}
 	return 0;
+}
+
+int rdt_shm_cma_write(struct rdt_ep *ep, uint64_t address, const void *source, uint64_t length)
+{
+	int status;
+
+	/* Dekker's pattern with rdt_shm_cma_end: either the owner sees that we write and waits, or
+	 * we see that it has closed. */
+	atomic_store_explicit(ep->writing, 1, memory_order_relaxed);
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(&ep->segment->closed, memory_order_acquire) && rdt_shm_alive(ep))
+		status = rdt_err(RDT_ERR_ABORTED,
+				 "shm: rank %d has ended the communicator, and its memory is its "
+				 "own again",
+				 ep->head.peer);
+	else
+		status = write_all(ep, address, source, length);
+	atomic_store_explicit(ep->writing, 0, memory_order_release);
+	return status;
+}
+
+static bool is_written(const struct rdt_shm *shm, const struct rdt_ep *ep)
+{
+	return atomic_load_explicit(rdt_shm_writing(shm, shm->segment, ep->head.peer),
+				    memory_order_acquire) &&
+	       rdt_shm_alive(ep);
+}
+
+void rdt_shm_cma_end(struct rdt_shm *shm)
+{
+	int64_t deadline = rdt_deadline(LAST_WRITE_S);
+
+	atomic_store_explicit(&shm->segment->closed, 1, memory_order_relaxed);
+	atomic_thread_fence(memory_order_seq_cst);
+	for (const struct rdt_ep *ep = shm->eps; ep; ep = ep->next)
+		while (is_written(shm, ep) && rdt_now() < deadline)
+			sched_yield();
 }

@@ -90,6 +90,14 @@ static uint32_t *counters_of(struct rdt_shm_header *segment, int rank)
 	       (size_t)rank * RDT_CHANNELS;
 }
 
+_Atomic uint32_t *rdt_shm_writing(const struct rdt_shm *shm, struct rdt_shm_header *segment,
+				  int rank)
+{
+	char *lines = (char *)counters_of(segment, shm->config.size);
+
+	return (_Atomic uint32_t *)(void *)(lines + (size_t)rank * RDT_SHM_LINE);
+}
+
 int rdt_shm_connect(struct rdt_transport *transport, int peer, const void *blob, size_t length,
 		    struct rdt_ep **out)
 {
@@ -133,6 +141,7 @@ int rdt_shm_connect(struct rdt_transport *transport, int peer, const void *blob,
 	if (status)
 		goto fail;
 	ep->out = counters_of(ep->segment, shm->config.rank);
+	ep->writing = rdt_shm_writing(shm, ep->segment, shm->config.rank);
 	ep->head.counters = counters_of(shm->segment, peer);
 	ep->next = shm->eps;
 	shm->eps = ep;

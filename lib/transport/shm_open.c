@@ -13,7 +13,8 @@
 static int make_segment(struct rdt_shm *shm)
 {
 	shm->segment_bytes =
-		RDT_SHM_HEADER_BYTES + (size_t)shm->config.size * RDT_CHANNELS * sizeof(uint32_t);
+		RDT_SHM_HEADER_BYTES +
+		(size_t)shm->config.size * (RDT_CHANNELS * sizeof(uint32_t) + RDT_SHM_LINE);
 	shm->segment_fd = memfd_create("rdtrain-segment", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (shm->segment_fd < 0)
 		return rdt_err_errno(RDT_ERR_NO_DEVICE, "shm: memfd_create failed (is the limit of "
@@ -118,12 +119,15 @@ static void shm_leave(struct rdt_transport *transport)
 {
 	/* release: what was written before is visible to whoever reads that we left */
 	atomic_store_explicit(&rdt_shm(transport)->segment->left, 1, memory_order_release);
+	rdt_shm_cma_end(rdt_shm(transport));
 }
 
 static void shm_shutdown(struct rdt_transport *transport)
 {
-	/* Nobody can stop a peer's store; our own end here. */
+	/* Nobody can stop a peer's store into memory that is mapped there; that is the library's
+	 * until it is freed. Into the user's own memory nobody writes any more. */
 	rdt_shm(transport)->shut = true;
+	rdt_shm_cma_end(rdt_shm(transport));
 }
 
 _Static_assert(sizeof(struct rdt_shm_header) <= RDT_SHM_HEADER_BYTES, "the header fits its page");

@@ -122,13 +122,21 @@ static int kill_before_plan(int rank, int n, void *arg)
 	float v[4] = { 0 };
 	rdt_comm *comm;
 
+	int status;
+
 	(void)n;
 	(void)arg;
-	RANK_CHECK(rdt_comm_create(NULL, &comm) == 0);
+	status = rdt_comm_create(NULL, &comm);
 	if (rank == VICTIM) {
 		__atomic_store_n(&killed->at, rdt_now(), __ATOMIC_RELEASE);
 		kill(getpid(), SIGKILL);
 	}
+	/* It may come to its end before a slow rank is through with this. */
+	if (status == RDT_ERR_PEER_LOST) {
+		RANK_CHECK(strstr(rdt_last_error(), "rank 1"));
+		return 0;
+	}
+	RANK_CHECK(status == 0);
 	RANK_CHECK(rdt_allreduce(comm, v, v, 4, RDT_FLOAT32, RDT_SUM) == RDT_ERR_PEER_LOST);
 	RANK_CHECK(strstr(rdt_last_error(), "rank 1"));
 	if (__atomic_load_n(&killed->at, __ATOMIC_ACQUIRE))
