@@ -82,7 +82,8 @@ void rdt_verify_shape(const struct rdt_verify_case *c, int run, int rank,
 struct visitor {
 	rdt_verify_visit_fn visit;
 	void *arg;
-	bool brief; /* large groups: fewer lengths */
+	bool brief;	  /* large groups: fewer lengths */
+	unsigned sampled; /* not 0: of the options only two, drawn by this number */
 };
 
 enum { IN_PLACE = 1, REMOTE_OUTPUT = 2, BYTES = 4, RAGGED = 8, MAPPED = 16, OPTIONS = 32 };
@@ -104,6 +105,14 @@ static int options_of(const struct rdt_verify_case *c, bool brief)
 	return options;
 }
 
+/* Of all options two that are each other's opposite. */
+static bool drawn(unsigned number, int option, int options)
+{
+	int first = (int)(number * 2654435761u >> 16) & options;
+
+	return option == first || option == (options ^ first);
+}
+
 static int visit_options(const struct rdt_verify_case *base, const struct visitor *to)
 {
 	int options = options_of(base, to->brief);
@@ -113,7 +122,7 @@ static int visit_options(const struct rdt_verify_case *base, const struct visito
 		struct rdt_case_shape shape;
 		int status;
 
-		if (option & ~options)
+		if (option & ~options || (to->sampled && !drawn(to->sampled, option, options)))
 			continue;
 		c.in_place = option & IN_PLACE;
 		c.remote_output = option & REMOTE_OUTPUT;
@@ -207,15 +216,18 @@ static int visit_layout(const struct rdt_verify_case *base, const int *counts, i
 			const struct visitor *to)
 {
 	for (int dealt = 0; dealt < (hosts > 1 ? 2 : 1); dealt++) {
-		struct visitor brief = { to->visit, to->arg, base->size > 6 };
+		struct visitor brief = { to->visit, to->arg, base->size > 6, 0 };
 		struct rdt_verify_case c = *base;
 		int host[RDT_VERIFY_RANKS], status;
 
 		fill_hosts(host, counts, hosts, dealt);
 		c.host = host;
-		/* Above a dozen ranks there are thousands of layouts: every other one is dealt. */
+		/* Above a dozen ranks there are thousands of layouts: every other one is dealt, and
+		 * each has two of the options, so that all meet all among similar layouts. */
 		if (base->size > 12 && hosts > 1 && dealt != (counts[0] & 1))
 			continue;
+		if (base->size > 12)
+			brief.sampled = (unsigned)(counts[0] + 5 * counts[1] + 11 * counts[2] + 1);
 		status = visit_counts(&c, &brief);
 		if (status)
 			return status;
@@ -247,7 +259,7 @@ int rdt_verify_cases(const struct rdt_algorithm *algorithm, int size, rdt_verify
 		     void *arg)
 {
 	struct rdt_verify_case base = { .algorithm = algorithm, .size = size, .elem_size = 4 };
-	const struct visitor to = { visit, arg, size > 17 };
+	const struct visitor to = { visit, arg, size > 17, 0 };
 
 	if (algorithm->collective == RDT_COLL_SEND && size > 2)
 		return 0; /* one sends, one receives */
@@ -279,7 +291,7 @@ static int visit_pair(const struct rdt_verify_case *base, const struct visitor *
 
 int rdt_verify_pairs(int size, rdt_verify_visit_fn visit, void *arg)
 {
-	const struct visitor to = { visit, arg, true };
+	const struct visitor to = { visit, arg, true, 0 };
 	int together[RDT_VERIFY_RANKS], halves[RDT_VERIFY_RANKS];
 
 	for (int r = 0; r < size; r++) {
