@@ -164,10 +164,19 @@ static int visit_counts(const struct rdt_verify_case *base, const struct visitor
 {
 	const uint64_t n = (uint64_t)base->size;
 	const uint64_t vectors[][2] = {
-		{ n + 1, 1 },	  { 3 * n - 1, 2 }, { 2 * n + 1, 2 * n + 2 },
-		{ 0, 0 },	  { 1, 0 },	    { 2, n - 1 },
-		{ n - 1, n + 1 }, { n, n },	    { 2 * n + 1, n },
-		{ n, 3 * n - 1 }, { 2, 3 * n - 1 }, { 3 * n - 1, 3 * n - 1 },
+		{ n + 1, 1 },
+		{ 3 * n - 1, 2 },
+		{ 4 * n, 3 },
+		{ 2 * n + 1, 2 * n + 2 },
+		{ 0, 0 },
+		{ 1, 0 },
+		{ 2, n - 1 },
+		{ n - 1, n + 1 },
+		{ n, n },
+		{ 2 * n + 1, n },
+		{ n, 3 * n - 1 },
+		{ 2, 3 * n - 1 },
+		{ 3 * n - 1, 3 * n - 1 },
 	};
 	const uint64_t blocks[][2] = {
 		{ 2, 1 }, { 1, 3 }, { 0, 0 }, { 1, 0 }, { 1, 1 }, { 3, 2 },
@@ -175,10 +184,11 @@ static int visit_counts(const struct rdt_verify_case *base, const struct visitor
 	bool in_blocks = rdt_collective_blocks(base->algorithm->collective);
 	size_t all = in_blocks ? sizeof(blocks) / sizeof(blocks[0])
 			       : sizeof(vectors) / sizeof(vectors[0]);
+	size_t some = in_blocks ? 1 : base->host ? 2 : 3;
 
 	if (base->algorithm->collective == RDT_COLL_BARRIER)
 		return visit_options(base, to);
-	for (size_t i = 0; i < (to->brief ? (in_blocks ? 1 : 2) : all); i++) {
+	for (size_t i = 0; i < (to->brief ? some : all); i++) {
 		struct rdt_verify_case c = *base;
 		int status;
 
