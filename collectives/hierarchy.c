@@ -31,25 +31,49 @@
 #include "algorithms.h"
 #include "blocks.h"
 
-/* Do ranks a and b sit together? Without host numbers only a rank with itself. */
-static bool together(const struct rdt_shape *shape, int a, int b)
-{
-	return a == b || rdt_shares_host(shape, a, b);
-}
-
 bool rdt_applies_hierarchy(int size, const struct rdt_shape *shape)
 {
 	bool several_hosts = false, several_ranks = false;
 
-	for (int i = 0; i < size; i++)
-		for (int k = 0; k < i; k++) {
-			several_ranks = several_ranks || together(shape, i, k);
-			several_hosts = several_hosts || !together(shape, i, k);
-		}
+	for (int i = 1; i < size && shape->host && !(several_hosts && several_ranks); i++) {
+		several_hosts = several_hosts || shape->host[i] != shape->host[0];
+		for (int k = 0; k < i && !several_ranks; k++)
+			several_ranks = shape->host[i] == shape->host[k];
+	}
 	return several_hosts && several_ranks;
 }
 
 /* ---- who sits where ------------------------------------------------------------------------- */
+
+/* The hosts of a group, in the order in which their ranks come. */
+struct hosts {
+	int *ranks; /* [size] by number: how many ranks */
+	int *order; /* [size] by number: which one it is */
+	int n;
+	int fewest; /* ranks on the host that has the fewest */
+};
+
+static int host_of(const struct rdt_shape *shape, int rank)
+{
+	return shape->host ? shape->host[rank] : rank;
+}
+
+/* memory: [2 * size], zeros */
+static struct hosts find_hosts(const struct rdt_shape *shape, int size, int *memory)
+{
+	struct hosts hosts = { .ranks = memory, .order = memory + size, .fewest = size };
+
+	for (int i = 0; i < size; i++) {
+		int h = host_of(shape, i);
+
+		if (hosts.ranks[h]++ == 0)
+			hosts.order[h] = hosts.n++;
+	}
+	for (int i = 0; i < size; i++)
+		if (hosts.ranks[host_of(shape, i)] < hosts.fewest)
+			hosts.fewest = hosts.ranks[host_of(shape, i)];
+	return hosts;
+}
 
 struct place {
 	int *local;  /* group ranks of my host */
@@ -59,66 +83,28 @@ struct place {
 	int host;  /* mine in `across` */
 };
 
-/* The index-th rank on `first`'s host, which `first` is the first of; -1: there are fewer. */
-static int on_host(const struct rdt_group *group, const struct rdt_shape *shape, int first,
-		   int index)
-{
-	for (int i = first; i < group->size; i++)
-		if (together(shape, first, i) && index-- == 0)
-			return i;
-	return -1;
-}
-
-static bool first_on_host(const struct rdt_shape *shape, int rank)
-{
-	for (int i = 0; i < rank; i++)
-		if (together(shape, i, rank))
-			return false;
-	return true;
-}
-
-static int ranks_on_host(const struct rdt_shape *shape, int size, int rank)
-{
-	int n = 0;
-
-	for (int i = 0; i < size; i++)
-		n += together(shape, i, rank);
-	return n;
-}
-
-/* How many ranks there are on the host that has the fewest. */
-static int fewest_ranks(const struct rdt_shape *shape, int size)
-{
-	int fewest = size;
-
-	for (int i = 0; i < size; i++) {
-		int there = ranks_on_host(shape, size, i);
-
-		fewest = there < fewest ? there : fewest;
-	}
-	return fewest;
-}
-
-static void find_place(const struct rdt_group *group, const struct rdt_shape *shape,
+/* memory: [3 * size], zeros */
+static void find_place(const struct rdt_group *group, const struct rdt_shape *shape, int *memory,
 		       struct place *place)
 {
-	place->shards = fewest_ranks(shape, group->size);
+	const struct hosts hosts = find_hosts(shape, group->size, memory);
+	int *passed = memory + 2 * (size_t)group->size, mine = host_of(shape, group->rank);
+
+	place->shards = hosts.fewest;
+	place->n_hosts = hosts.n;
+	place->host = hosts.order[mine];
 	for (int i = 0; i < group->size; i++) {
-		if (!together(shape, i, group->rank))
+		if (host_of(shape, i) != mine)
 			continue;
 		if (i == group->rank)
 			place->index = place->n_local;
 		place->local[place->n_local++] = i;
 	}
-	for (int i = 0; i < group->size; i++) {
-		if (!first_on_host(shape, i))
-			continue;
-		if (together(shape, i, group->rank))
-			place->host = place->n_hosts;
-		if (place->index < place->shards)
-			place->across[place->n_hosts] =
-				rdt_group_peer(group, on_host(group, shape, i, place->index));
-		place->n_hosts++;
+	for (int i = 0; i < group->size && place->index < place->shards; i++) {
+		int h = host_of(shape, i);
+
+		if (passed[h]++ == place->index)
+			place->across[hosts.order[h]] = rdt_group_peer(group, i);
 	}
 }
 
@@ -289,18 +275,22 @@ static int emit_parts(const struct task *t, rdt_emit_fn emit, struct rdt_schedul
 /* Within a host READY and DONE go between each owner and each other rank. */
 static struct rdt_cost cost(int size, const struct rdt_shape *shape, rdt_cost_fn cost_across)
 {
-	int shards = fewest_ranks(shape, size), hosts = 0;
-	struct rdt_blocks blocks = { shape->bytes / shape->elem_size, (uint64_t)shards,
-				     shape->elem_size };
+	int *memory = calloc(2 * (size_t)size, sizeof(*memory));
 	struct rdt_shape first = *shape;
-	struct rdt_cost sum;
+	struct rdt_blocks blocks;
+	struct rdt_cost sum = { 0 };
+	struct hosts hosts;
 
-	for (int i = 0; i < size; i++)
-		hosts += first_on_host(shape, i);
+	if (!memory)
+		return sum; /* the schedules will say so */
+	hosts = find_hosts(shape, size, memory);
+	free(memory);
+	blocks = (struct rdt_blocks){ shape->bytes / shape->elem_size, (uint64_t)hosts.fewest,
+				      shape->elem_size };
 	first.bytes = rdt_block_max(&blocks);
-	sum = cost_across(hosts, &first);
-	sum.puts = (uint64_t)shards * (sum.puts + 2 * (uint64_t)(size - hosts));
-	if (hosts < size)
+	sum = cost_across(hosts.n, &first);
+	sum.puts = (uint64_t)hosts.fewest * (sum.puts + 2 * (uint64_t)(size - hosts.n));
+	if (hosts.n < size)
 		sum.rounds += 2;
 	return sum;
 }
@@ -308,19 +298,20 @@ static struct rdt_cost cost(int size, const struct rdt_shape *shape, rdt_cost_fn
 static int emit_hierarchy(const struct rdt_group *group, const struct rdt_shape *shape,
 			  rdt_emit_fn emit, struct rdt_schedule *out)
 {
-	int *ranks = calloc(2 * (size_t)group->size, sizeof(*ranks)), status;
-	struct place place = { .local = ranks, .across = ranks + group->size };
+	size_t size = (size_t)group->size;
+	int *memory = calloc(5 * size, sizeof(*memory)), status;
+	struct place place = { .local = memory, .across = memory + size };
 	struct task task = { .group = group, .shape = shape, .place = &place };
 
-	if (!ranks)
+	if (!memory)
 		return -1;
-	find_place(group, shape, &place);
+	find_place(group, shape, memory + 2 * size, &place);
 	task.shards = (struct rdt_blocks){ shape->bytes / shape->elem_size, (uint64_t)place.shards,
 					   shape->elem_size };
 	task.me = rdt_group_peer(group, group->rank);
 	task.staged = !shape->mapped && place.n_local > 1;
 	status = emit_parts(&task, emit, out);
-	free(ranks);
+	free(memory);
 	return status;
 }
 

@@ -146,7 +146,9 @@ struct rdt_shape {
 	bool remote_output;	   /* every rank's OUTPUT may be the target of a PUT */
 	bool in_place; /* all-to-all: INPUT is OUTPUT on this rank, and `in` and `out` are equal */
 	bool mapped;   /* every rank's INPUT and OUTPUT are mapped by the ranks of its host */
-	const int *host; /* [group size] number of each rank's host; NULL: each on one of its own */
+	/* [group size] the number of each rank's host, below the group's size; NULL: each on one of
+	 * its own */
+	const int *host;
 };
 
 /* Whether group rank `a` can load from and store to the memory of `b`, another rank. */
