@@ -122,11 +122,13 @@ END
 }
 echo "find_package: 2 ranks summed a vector"
 
-# ---- the manual: every public function can be looked up
-if [ -d "$prefix/share/man/man3" ]; then
-	while read -r name; do
-		[ -e "$prefix/share/man/man3/$name.3" ] || fail "no man page for $name"
-	done <"$work/names"
-	echo "manual: a page for each function"
-fi
+# ---- the manual: every public function can be looked up, and so can the program and the settings
+manual=$(dirname "$(find "$prefix" -type d -name man3)")
+while read -r name; do
+	[ -e "$manual/man3/$name.3" ] || fail "no man page for $name"
+done <"$work/names"
+for page in man1/rdtrain.1 man7/rdtrain-environment.7; do
+	[ -e "$manual/$page" ] || fail "$page was not installed"
+done
+echo "manual: a page for each function"
 echo "ok"
