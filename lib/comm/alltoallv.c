@@ -99,16 +99,17 @@ int rdt_lengths_exchange(struct rdt_request *whole, rdt_plan *plan)
 		counts[n + i] = whole->call.out_counts[i];
 	}
 	exchange = exchange_of(comm, notes);
+	plan->kept = true;
 	status = rdt_onecall_plan(comm, &exchange, &first);
+	plan->kept = false;
 	if (!status)
-		status = rdt_request_new(comm, &exchange, &part);
+		status = rdt_request_new(comm, &exchange, whole, &part);
 	if (status)
 		goto free_both;
 	whole->call.counts = counts;
 	whole->call.out_counts = counts + n;
 	whole->memory = counts;
 	whole->plan = plan;
-	part->whole = whole;
 	part->then = go_on;
 	part->memory = notes;
 	part->sequence = whole->sequence;

@@ -110,7 +110,9 @@ static int check_buffers(const rdt_comm *comm, const struct rdt_call *call, cons
 
 	if ((in && !call->in) || (out && !call->out))
 		return rdt_err(RDT_ERR_INVALID, "rdt_%s: %s is NULL", name,
-			       in && !call->in ? "in" : "out");
+			       call->collective == RDT_COLL_BROADCAST ? "buf"
+			       : in && !call->in		      ? "in"
+								      : "out");
 	if (in && out && overlap(call->in, in, call->out, out) && !is_in_place(comm, call))
 		return rdt_err(RDT_ERR_INVALID,
 			       "rdt_%s: in and out overlap, but not as in place is meant: pass "
@@ -160,9 +162,11 @@ static int check_rank(const rdt_comm *comm, const char *name, const char *what, 
 
 int rdt_call_check(rdt_comm *comm, const struct rdt_call *call)
 {
-	const char *name = rdt_collective_name(call->collective);
+	char name[32];
 	int status = 0;
 
+	snprintf(name, sizeof(name), "%s%s", rdt_collective_name(call->collective),
+		 call->counts ? "v" : "");
 	if (!comm)
 		return rdt_err(RDT_ERR_INVALID, "rdt_%s: no communicator", name);
 	if (call->collective == RDT_COLL_BARRIER)
@@ -178,7 +182,7 @@ int rdt_call_check(rdt_comm *comm, const struct rdt_call *call)
 	if (!status && call->collective == RDT_COLL_SEND) {
 		bool sends = call->root == comm->rank;
 
-		name = sends ? "send" : "recv";
+		snprintf(name, sizeof(name), "%s", sends ? "send" : "recv");
 		status = check_rank(comm, name, "peer", sends ? call->peer : call->root);
 		if (!status && call->peer == call->root)
 			status = rdt_err(RDT_ERR_INVALID,

@@ -93,7 +93,7 @@ struct rdt_request {
 	void *memory; /* freed with the request */
 };
 
-#define RDT_REQUESTS 256 /* operations in flight on one communicator */
+#define RDT_REQUESTS 256 /* operations in flight on one communicator; each may have a part */
 
 struct rdt_plan {
 	rdt_comm *comm;
@@ -101,10 +101,12 @@ struct rdt_plan {
 	bool bound; /* the user's: over its own buffers. Else: made for plain calls, any buffers */
 	bool started; /* at least once */
 	bool varying; /* its schedules are made anew for each operation: all-to-all with counts */
+	bool kept;    /* not to be forgotten now */
 	int slot;
 	uint64_t number;	      /* of the plan, in the order in which they were made */
 	uint64_t sequence;	      /* of the operation that runs, in the journal */
 	bool pending;		      /* started and not yet waited for */
+	bool cut_off;		      /* by a failure, while it ran */
 	int64_t polled;		      /* when the caller last asked */
 	size_t *counts;		      /* the copy to which call.counts and call.out_counts point */
 	struct rdt_wire *wire;	      /* one direction between two ranks; transfer.c */
@@ -156,8 +158,9 @@ struct rdt_comm {
 	struct rdt_identity identity; /* for the communicators split from this one */
 	int n_cached;
 
-	struct rdt_request requests[RDT_REQUESTS];
+	struct rdt_request requests[2 * RDT_REQUESTS];
 	struct rdt_request *free_requests;
+	int in_flight; /* requests that are no parts of others */
 
 	/* the failure state; fail.c is its only writer */
 	int failed; /* enum rdt_status, 0 while healthy */
@@ -260,13 +263,18 @@ void rdt_plan_activate(rdt_plan *plan);
 /* onecall.c */
 /* The plan for a plain call, made if there is none. Collective when it is made. */
 int rdt_onecall_plan(rdt_comm *comm, const struct rdt_call *call, rdt_plan **plan);
+/* Forgets plans of plain calls, the oldest first, until `slots` of a plan are free. NOMEM when the
+ * user's plans have too many. */
+int rdt_onecall_room(rdt_comm *comm, int slots);
 
 /* request.c */
 int rdt_request_start(rdt_comm *comm, const struct rdt_call *call, rdt_request **request);
-/* One more operation of this call in the queue of `plan`; begun when it is the first. INVALID when
- * there are too many. */
-int rdt_request_new(rdt_comm *comm, const struct rdt_call *call, struct rdt_request **request);
+/* A request for this call, or for a part of what another one is for (`whole`, or NULL). INVALID
+ * when there are too many. */
+int rdt_request_new(rdt_comm *comm, const struct rdt_call *call, struct rdt_request *whole,
+		    struct rdt_request **request);
 void rdt_request_free(struct rdt_request *request);
+/* One more operation in the queue of `plan`; begun when it is the first. */
 void rdt_request_queue(struct rdt_request *request, rdt_plan *plan);
 /* The program of a plain-call plan has ended: its first request is over, the next one starts. */
 void rdt_request_finished(rdt_plan *plan);

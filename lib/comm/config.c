@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "collectives/algorithms.h"
 #include "lib/base/error.h"
 #include "lib/base/log.h"
 
@@ -130,7 +131,18 @@ static int read_seconds(const char *name, double option, double fallback, double
 	return 0;
 }
 
-/* RDTRAIN_ALLREDUCE, RDTRAIN_BROADCAST, ...: whether there is such an algorithm is told when a call
+static void list_algorithms(enum rdt_collective collective, char *text, size_t size)
+{
+	size_t used = 0;
+
+	text[0] = '\0';
+	for (const struct rdt_algorithm *a = rdt_algorithms; a->name && used < size; a++)
+		if (a->collective == collective)
+			used += (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "",
+						 a->name);
+}
+
+/* RDTRAIN_ALLREDUCE, RDTRAIN_BROADCAST, ...: whether the algorithm suits a call is told when one
  * asks for it. */
 static int read_algorithms(struct rdt_config *config)
 {
@@ -145,10 +157,14 @@ static int read_algorithms(struct rdt_config *config)
 		value = value_of(name);
 		if (!value || c == RDT_COLL_SEND)
 			continue;
-		if (strlen(value) >= sizeof(config->algorithm[c]))
-			return rdt_err(RDT_ERR_INVALID,
-				       "%s=%.64s names no algorithm; `rdtrain verify` lists them",
-				       name, value);
+		if (!rdt_algorithm_find((enum rdt_collective)c, value) ||
+		    strlen(value) >= sizeof(config->algorithm[c])) {
+			char known[256];
+
+			list_algorithms((enum rdt_collective)c, known, sizeof(known));
+			return rdt_err(RDT_ERR_INVALID, "%s=%.64s names no algorithm; there are %s",
+				       name, value, known);
+		}
 		strcpy(config->algorithm[c], value);
 	}
 	return 0;

@@ -122,7 +122,7 @@ static void release(rdt_comm *comm, bool orderly)
 	rdt_transfer_close(comm);
 	rdt_journal_close(comm);
 	rdt_chooser_close(comm);
-	for (int i = 0; i < RDT_REQUESTS; i++)
+	for (int i = 0; i < 2 * RDT_REQUESTS; i++)
 		free(comm->requests[i].memory);
 	rdt_memory_close(comm);
 	if (comm->boot)

@@ -17,8 +17,10 @@
 
 static void end_everything(rdt_comm *comm)
 {
-	for (rdt_plan *plan = comm->active; plan; plan = plan->next_active)
+	for (rdt_plan *plan = comm->active; plan; plan = plan->next_active) {
 		plan->program.running = false;
+		plan->cut_off = true;
+	}
 	comm->active = NULL;
 	for (rdt_plan *plan = comm->plans; plan; plan = plan->next) {
 		plan->next_active = plan->prev_active = NULL;

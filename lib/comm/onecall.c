@@ -13,6 +13,8 @@
 
 #include "lib/base/clock.h"
 
+#include "transfer.h"
+
 #define RDT_CACHED 128 /* shapes remembered; the other slots are for the user's plans */
 
 static bool same(const rdt_comm *comm, const struct rdt_call *a, const struct rdt_call *b)
@@ -33,39 +35,67 @@ static bool is_idle(rdt_comm *comm, void *what)
 	return ((rdt_plan *)what)->queue == NULL;
 }
 
-static int make_room(rdt_comm *comm)
+static rdt_plan *oldest(const rdt_comm *comm, int *cached)
 {
 	rdt_plan *oldest = NULL;
-	int cached = 0, status;
 
+	*cached = 0;
 	for (rdt_plan *plan = comm->plans; plan; plan = plan->next) {
 		if (plan->bound || plan->wire)
 			continue;
-		cached++;
-		if (!oldest || plan->last_use < oldest->last_use)
+		++*cached;
+		if (!plan->kept && (!oldest || plan->last_use < oldest->last_use))
 			oldest = plan;
 	}
-	if (cached < RDT_CACHED)
-		return 0;
-	status = rdt_progress_until(comm, is_idle, oldest, rdt_deadline(comm->config.timeout_s),
-				    NULL);
-	if (status)
-		return status;
-	rdt_plan_free(oldest);
-	return 0;
+	return oldest;
+}
+
+static int forget(rdt_comm *comm, rdt_plan *plan)
+{
+	int status =
+		rdt_progress_until(comm, is_idle, plan, rdt_deadline(comm->config.timeout_s), NULL);
+
+	if (!status)
+		rdt_plan_free(plan);
+	return status;
+}
+
+int rdt_onecall_room(rdt_comm *comm, int slots)
+{
+	for (;;) {
+		int free = 0, cached, status;
+		rdt_plan *plan = oldest(comm, &cached);
+
+		for (int slot = 0; slot < RDT_SLOTS - RDT_WIRE_SLOTS; slot++)
+			free += !comm->slot_used[slot];
+		if (free >= slots)
+			return 0;
+		/* All ranks hand out the same slots, so all find the last one taken alike. */
+		if (!plan)
+			return rdt_err(RDT_ERR_NOMEM,
+				       "%d plans are alive on this communicator, and there is room "
+				       "for %d; destroy some first",
+				       RDT_SLOTS - RDT_WIRE_SLOTS - free,
+				       RDT_SLOTS - RDT_WIRE_SLOTS);
+		status = forget(comm, plan);
+		if (status)
+			return status;
+	}
 }
 
 int rdt_onecall_plan(rdt_comm *comm, const struct rdt_call *call, rdt_plan **out)
 {
 	rdt_plan *plan;
-	int status;
+	int status, cached;
 
 	comm->call_sequence++;
 	for (plan = comm->plans; plan; plan = plan->next)
 		if (!plan->bound && !plan->wire && same(comm, &plan->call, call))
 			break;
 	if (!plan) {
-		status = make_room(comm);
+		rdt_plan *old = oldest(comm, &cached);
+
+		status = old && cached >= RDT_CACHED ? forget(comm, old) : 0;
 		if (status)
 			return status;
 		status = rdt_plan_make(comm, call, false, &plan);

@@ -146,7 +146,8 @@ static void tell(const rdt_plan *plan, const struct rdt_agreed *agreed, const ch
 		 predicted);
 }
 
-static int make(rdt_plan *plan)
+/* *refused: no algorithm suits, which all ranks find alike, so nothing is wrong with the others. */
+static int make(rdt_plan *plan, bool *refused)
 {
 	rdt_comm *comm = plan->comm;
 	const struct rdt_call *call = &plan->call;
@@ -171,14 +172,13 @@ static int make(rdt_plan *plan)
 			return status;
 	}
 	agreed = (struct rdt_agreed){ flags & FLAG_OUTPUT_EXPORTABLE, flags & FLAG_MAPPED };
-	plan->slot = free_slot(comm);
-	comm->slot_used[plan->slot] = true;
 	status = rdt_shaper_open(&shaper, comm, call, &agreed);
 	if (status)
 		return status;
 	plan->algorithm = rdt_choose(comm, &shaper);
 	if (plan->algorithm && rdt_log_on(RDT_LOG_INFO))
 		rdt_choice_explain(comm, &shaper, predicted, sizeof(predicted));
+	*refused = !plan->algorithm;
 	status = plan->algorithm ? rdt_bind(plan, plan->algorithm, &shaper) : RDT_ERR_INVALID;
 	rdt_shaper_close(&shaper);
 	if (!status)
@@ -197,17 +197,18 @@ static int make(rdt_plan *plan)
 
 int rdt_plan_make(rdt_comm *comm, const struct rdt_call *call, bool bound, rdt_plan **out)
 {
+	bool lengths = bound && call->collective == RDT_COLL_ALLTOALL && call->counts;
+	bool refused = false;
 	rdt_plan *plan;
-	int status;
+	int status = 0;
 
 	if (comm->failed)
 		return rdt_fail_again(comm);
-	/* All ranks hand out the same slots, so all find the last one taken alike. */
-	if (call->collective != RDT_COLL_SEND && free_slot(comm) < 0)
-		return rdt_err(RDT_ERR_NOMEM,
-			       "%d plans are alive on this communicator, those of plain calls "
-			       "among them; destroy some first",
-			       RDT_SLOTS - RDT_WIRE_SLOTS);
+	/* For the exchange of lengths there may have to be a plan, too. */
+	if (call->collective != RDT_COLL_SEND)
+		status = rdt_onecall_room(comm, 1 + lengths);
+	if (status)
+		return status;
 	plan = calloc(1, sizeof(*plan));
 	if (!plan)
 		return rdt_err(RDT_ERR_NOMEM, "out of memory for a plan");
@@ -223,10 +224,16 @@ int rdt_plan_make(rdt_comm *comm, const struct rdt_call *call, bool bound, rdt_p
 		*out = plan;
 		return 0;
 	}
+	plan->slot = free_slot(comm);
+	comm->slot_used[plan->slot] = true;
 	plan->number = comm->plan_sequence++;
 	if (bound)
 		rdt_journal_note(comm, call, RDT_FORM_MAKE, plan->number);
-	status = make(plan);
+	status = make(plan, &refused);
+	if (refused && status == RDT_ERR_INVALID && !comm->failed) {
+		rdt_plan_free(plan);
+		return status;
+	}
 	if (status) {
 		/* The others are in the middle of making it too: they must not wait for this rank.
 		 */
@@ -283,6 +290,7 @@ int rdt_plan_start(rdt_plan *plan)
 			       "rdt_plan_start: the plan was started before; rdt_plan_wait, or "
 			       "rdt_plan_test until it says done, comes first");
 	plan->pending = true;
+	plan->cut_off = false;
 	plan->sequence = rdt_journal_note(plan->comm, &plan->call, RDT_FORM_START, plan->number);
 	if (rdt_call_is_empty(plan->comm, &plan->call))
 		return 0;
@@ -301,8 +309,16 @@ static void poll_once(rdt_plan *plan)
 		rdt_progress_timeout(comm, NULL, comm->config.timeout_s);
 }
 
+/* An operation that was complete when the communicator failed did not fail. */
+static bool is_complete(const rdt_plan *plan)
+{
+	return plan->pending && !plan->program.running && !plan->cut_off;
+}
+
 int rdt_plan_test(rdt_plan *plan, int *done)
 {
+	bool complete;
+
 	if (!plan || !done)
 		return rdt_err(RDT_ERR_INVALID, "rdt_plan_test: %s is NULL",
 			       plan ? "done" : "plan");
@@ -316,8 +332,9 @@ int rdt_plan_test(rdt_plan *plan, int *done)
 	if (plan->program.running)
 		poll_once(plan);
 	*done = !plan->program.running;
+	complete = is_complete(plan);
 	plan->pending = plan->pending && !*done;
-	return plan->comm->failed ? rdt_fail_again(plan->comm) : 0;
+	return plan->comm->failed && !complete ? rdt_fail_again(plan->comm) : 0;
 }
 
 static bool is_over(rdt_comm *comm, void *what)
@@ -328,6 +345,8 @@ static bool is_over(rdt_comm *comm, void *what)
 
 int rdt_plan_wait(rdt_plan *plan)
 {
+	bool complete;
+
 	if (!plan)
 		return rdt_err(RDT_ERR_INVALID, "rdt_plan_wait: no plan");
 	if (plan->transfer) {
@@ -336,8 +355,9 @@ int rdt_plan_wait(rdt_plan *plan)
 		plan->transfer = NULL;
 		return rdt_wait(request);
 	}
+	complete = is_complete(plan);
 	plan->pending = false;
-	if (plan->comm->failed)
+	if (plan->comm->failed && !complete)
 		return rdt_fail_again(plan->comm);
 	if (!plan->program.running)
 		return 0;

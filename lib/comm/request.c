@@ -16,7 +16,7 @@
 
 void rdt_requests_init(rdt_comm *comm)
 {
-	for (int i = RDT_REQUESTS - 1; i >= 0; i--) {
+	for (int i = 2 * RDT_REQUESTS - 1; i >= 0; i--) {
 		comm->requests[i].comm = comm;
 		comm->requests[i].next = comm->free_requests;
 		comm->free_requests = &comm->requests[i];
@@ -38,13 +38,16 @@ void rdt_request_free(struct rdt_request *request)
 {
 	free(request->memory);
 	request->memory = NULL;
+	if (!request->whole)
+		request->comm->in_flight--;
 	request->next = request->comm->free_requests;
 	request->comm->free_requests = request;
 }
 
-int rdt_request_new(rdt_comm *comm, const struct rdt_call *call, struct rdt_request **out)
+int rdt_request_new(rdt_comm *comm, const struct rdt_call *call, struct rdt_request *whole,
+		    struct rdt_request **out)
 {
-	struct rdt_request *request = take(comm);
+	struct rdt_request *request = whole || comm->in_flight < RDT_REQUESTS ? take(comm) : NULL;
 
 	if (!request)
 		return rdt_err(RDT_ERR_INVALID,
@@ -53,6 +56,8 @@ int rdt_request_new(rdt_comm *comm, const struct rdt_call *call, struct rdt_requ
 			       "rdt_wait or rdt_test first",
 			       RDT_REQUESTS);
 	request->call = *call;
+	request->whole = whole;
+	comm->in_flight += !whole;
 	request->deadline = rdt_deadline(comm->config.timeout_s);
 	*out = request;
 	return 0;
@@ -160,7 +165,7 @@ int rdt_request_start(rdt_comm *comm, const struct rdt_call *call, struct rdt_re
 		return status;
 	if (comm->failed)
 		return rdt_fail_again(comm);
-	status = rdt_request_new(comm, call, &request);
+	status = rdt_request_new(comm, call, NULL, &request);
 	if (status)
 		return status;
 	status = start(request);
