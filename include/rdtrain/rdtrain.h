@@ -129,8 +129,9 @@ int rdt_comm_create(const struct rdt_options *opts, rdt_comm **comm);
  * Divides the communicator: ranks that pass the same `color` (0 or more) get a communicator of
  * their own in *out, numbered by `key`, then by rank. A negative color joins none: *out is NULL.
  * The new one is independent of `comm`, may be used beside it, and is destroyed on its own; its
- * memory is rdt_alloc'd or registered with it. Collective. Errors: as rdt_comm_create; a failure of
- * the new communicator leaves `comm` as it was.
+ * memory is rdt_alloc'd or registered with it. A wait drives its own communicator only: operations
+ * that are in flight on both are waited for in the same order on all ranks, or polled. Collective.
+ * Errors: as rdt_comm_create; a failure of the new communicator leaves `comm` as it was.
  */
 int rdt_comm_split(rdt_comm *comm, int color, int key, rdt_comm **out);
 
@@ -169,7 +170,8 @@ int rdt_free(rdt_comm *comm, void *ptr);
 
 /*
  * Registers memory of your own, once, so that plans over it move its bytes without a copy. The
- * memory must stay mapped until rdt_mem_deregister. Not collective. Buffers that are neither
+ * memory must stay mapped until rdt_mem_deregister or rdt_comm_destroy, which ends *mem, too. Not
+ * collective. Buffers that are neither
  * registered nor from rdt_alloc work everywhere as well, through a copy. Errors: INVALID, MEMLOCK,
  * NOMEM, SYSTEM.
  */
@@ -184,19 +186,22 @@ int rdt_mem_deregister(rdt_mem *mem);
  * array of one count for each rank, the same on every rank, which the library has read when the
  * call returns. Counts may be 0, and there is no limit but memory.
  *
- * In place: allreduce, reduce (at the root) and alltoall with in == out; reduce_scatter and scatter
- * (at the root) with out == this rank's block within in; allgather and gather (at the root) with in
+ * In place: allreduce, reduce (at the root) and alltoall with in == out (alltoallv: where both
+ * counts are equal); reduce_scatter and scatter (at the root) with out == this rank's block within
+ * in; allgather and gather (at the root) with in
  * == this rank's block within out. Otherwise in and out must not overlap. Buffers that only the
  * root has are ignored elsewhere and may be NULL.
  *
- * All of them are collective. They are INVALID for wrong arguments, and then have done nothing; all
- * other errors end the communicator: TIMEOUT, PEER_LOST, MISMATCH (the ranks did not make the same
- * call; the sentence says what two of them said), ABORTED, NOMEM, MEMLOCK, UNREACHABLE, SYSTEM.
- * After an error `in` is untouched where it is not also `out`, and `out` is undefined.
+ * All of them are collective, and a call of a v function matches none without, whatever its counts.
+ * They are INVALID for wrong arguments, and NOMEM for too many plans, and then have done nothing;
+ * all other errors end the communicator: TIMEOUT, PEER_LOST, MISMATCH (the ranks did not make the
+ * same call; the sentence says what two of them said), ABORTED, NOMEM, MEMLOCK, UNREACHABLE,
+ * SYSTEM. After an error `in` is untouched where it is not also `out`, and `out` is undefined.
  *
  * Bits: results that reduce are bitwise the same on all ranks, and from run to run for the same
- * number of ranks and the same algorithm. With RDTRAIN_RANK_ORDER=1 they depend on neither the
- * algorithm nor the placement of ranks on hosts: contributions are combined in the order of ranks.
+ * call, settings, number of ranks and placement of ranks on hosts. With RDTRAIN_RANK_ORDER=1 they
+ * depend on neither the algorithm nor the placement of ranks on hosts: contributions are combined
+ * in the order of ranks.
  */
 
 /* Combines every rank's vector of `count` elements, element by element, into every rank's out. */
@@ -262,7 +267,9 @@ int rdt_recv(rdt_comm *comm, void *out, size_t count, enum rdt_type type, int pe
  * *request is then completed by rdt_wait, or by rdt_test once it says done; both free the request.
  * The buffers belong to the library until then. Operations that are in flight together are started
  * in the same order on all ranks; they may be completed in any order. At most 256 are in flight on
- * one communicator.
+ * one communicator, one more is INVALID. A _start does not wait for other ranks, except the first
+ * of its kind (collective, counts, type, operation, root), for which all meet. *request is NULL
+ * after a failure.
  */
 
 int rdt_allreduce_start(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
@@ -309,8 +316,13 @@ int rdt_wait(rdt_request *request);
  *
  * Everything about an operation that can be settled beforehand (schedule, connections, remote keys)
  * is settled here, once, so that starting it sends only data. Collective. The buffers are the same
- * at every start; when all ranks pass registered memory, nothing is copied on the way. A plan of a
- * send or a receive is made and started by that rank alone.
+ * at every start. When all ranks pass registered memory, results are written straight into `out`;
+ * when all of a host have theirs from rdt_alloc, they are read from there as well. What an
+ * algorithm reduces on the way passes through memory of the library, and so do all-to-all, send and
+ * receive. A plan of a send or a receive is made, started and destroyed by that rank alone.
+ *
+ * At most 254 plans are alive on a communicator, one more is NOMEM; those that the library keeps
+ * for the plain calls make room. *plan is NULL after a failure.
  */
 
 int rdt_allreduce_plan(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
@@ -345,7 +357,8 @@ int rdt_send_plan(rdt_comm *comm, const void *in, size_t count, enum rdt_type ty
 int rdt_recv_plan(rdt_comm *comm, void *out, size_t count, enum rdt_type type, int peer,
 		  rdt_plan **plan);
 
-/* Starts the plan; it must not be running. Collective. Allocates nothing. */
+/* Starts the plan. INVALID when it was started before and neither rdt_plan_wait has returned since
+ * nor rdt_plan_test said that it is over. Collective. Allocates nothing. */
 int rdt_plan_start(rdt_plan *plan);
 /* Drives the communicator; *done says whether the plan is over, the return value how it ended. */
 int rdt_plan_test(rdt_plan *plan, int *done);

@@ -15,6 +15,7 @@ static int start(rdt_comm *comm, const struct rdt_call *call, rdt_request **requ
 	if (!request)
 		return rdt_err(RDT_ERR_INVALID, "rdt_%s_start: request is NULL",
 			       rdt_collective_name(call->collective));
+	*request = NULL;
 	return rdt_request_start(comm, call, request);
 }
 
@@ -25,14 +26,9 @@ static int plan(rdt_comm *comm, const struct rdt_call *call, rdt_plan **out)
 	if (!out)
 		return rdt_err(RDT_ERR_INVALID, "rdt_%s_plan: plan is NULL",
 			       rdt_collective_name(call->collective));
+	*out = NULL;
 	status = rdt_call_check(comm, call);
 	return status ? status : rdt_plan_make(comm, call, true, out);
-}
-
-/* The counts of a v function; where there are none, `count` is never looked at. */
-static int no_counts(const char *name)
-{
-	return rdt_err(RDT_ERR_INVALID, "rdt_%s: counts is NULL", name);
 }
 
 /* ---- allreduce ------------------------------------------------------------------------------- */
@@ -122,6 +118,7 @@ static struct rdt_call reduce_scatterv_call(const void *in, void *out, const siz
 		.collective = RDT_COLL_REDUCE_SCATTER,
 		.in = in,
 		.out = out,
+		.by_counts = true,
 		.counts = counts,
 		.type = type,
 		.op = op,
@@ -133,8 +130,6 @@ int rdt_reduce_scatterv(rdt_comm *comm, const void *in, void *out, const size_t 
 {
 	struct rdt_call call = reduce_scatterv_call(in, out, counts, type, op);
 
-	if (!counts)
-		return no_counts("reduce_scatterv");
 	return run(comm, &call);
 }
 
@@ -143,8 +138,6 @@ int rdt_reduce_scatterv_start(rdt_comm *comm, const void *in, void *out, const s
 {
 	struct rdt_call call = reduce_scatterv_call(in, out, counts, type, op);
 
-	if (!counts)
-		return no_counts("reduce_scatterv_start");
 	return start(comm, &call, request);
 }
 
@@ -153,8 +146,6 @@ int rdt_reduce_scatterv_plan(rdt_comm *comm, const void *in, void *out, const si
 {
 	struct rdt_call call = reduce_scatterv_call(in, out, counts, type, op);
 
-	if (!counts)
-		return no_counts("reduce_scatterv_plan");
 	return plan(comm, &call, out_plan);
 }
 
@@ -203,6 +194,7 @@ static struct rdt_call allgatherv_call(const void *in, void *out, const size_t *
 		.collective = RDT_COLL_ALLGATHER,
 		.in = in,
 		.out = out,
+		.by_counts = true,
 		.counts = counts,
 		.type = type,
 	};
@@ -213,8 +205,6 @@ int rdt_allgatherv(rdt_comm *comm, const void *in, void *out, const size_t *coun
 {
 	struct rdt_call call = allgatherv_call(in, out, counts, type);
 
-	if (!counts)
-		return no_counts("allgatherv");
 	return run(comm, &call);
 }
 
@@ -223,8 +213,6 @@ int rdt_allgatherv_start(rdt_comm *comm, const void *in, void *out, const size_t
 {
 	struct rdt_call call = allgatherv_call(in, out, counts, type);
 
-	if (!counts)
-		return no_counts("allgatherv_start");
 	return start(comm, &call, request);
 }
 
@@ -233,8 +221,6 @@ int rdt_allgatherv_plan(rdt_comm *comm, const void *in, void *out, const size_t 
 {
 	struct rdt_call call = allgatherv_call(in, out, counts, type);
 
-	if (!counts)
-		return no_counts("allgatherv_plan");
 	return plan(comm, &call, out_plan);
 }
 
@@ -363,6 +349,7 @@ static struct rdt_call gatherv_call(const void *in, void *out, const size_t *cou
 		.collective = RDT_COLL_GATHER,
 		.in = in,
 		.out = out,
+		.by_counts = true,
 		.counts = counts,
 		.type = type,
 		.root = root,
@@ -374,8 +361,6 @@ int rdt_gatherv(rdt_comm *comm, const void *in, void *out, const size_t *counts,
 {
 	struct rdt_call call = gatherv_call(in, out, counts, type, root);
 
-	if (!counts)
-		return no_counts("gatherv");
 	return run(comm, &call);
 }
 
@@ -384,8 +369,6 @@ int rdt_gatherv_start(rdt_comm *comm, const void *in, void *out, const size_t *c
 {
 	struct rdt_call call = gatherv_call(in, out, counts, type, root);
 
-	if (!counts)
-		return no_counts("gatherv_start");
 	return start(comm, &call, request);
 }
 
@@ -394,8 +377,6 @@ int rdt_gatherv_plan(rdt_comm *comm, const void *in, void *out, const size_t *co
 {
 	struct rdt_call call = gatherv_call(in, out, counts, type, root);
 
-	if (!counts)
-		return no_counts("gatherv_plan");
 	return plan(comm, &call, out_plan);
 }
 
@@ -447,6 +428,7 @@ static struct rdt_call scatterv_call(const void *in, void *out, const size_t *co
 		.collective = RDT_COLL_SCATTER,
 		.in = in,
 		.out = out,
+		.by_counts = true,
 		.counts = counts,
 		.type = type,
 		.root = root,
@@ -458,8 +440,6 @@ int rdt_scatterv(rdt_comm *comm, const void *in, void *out, const size_t *counts
 {
 	struct rdt_call call = scatterv_call(in, out, counts, type, root);
 
-	if (!counts)
-		return no_counts("scatterv");
 	return run(comm, &call);
 }
 
@@ -468,8 +448,6 @@ int rdt_scatterv_start(rdt_comm *comm, const void *in, void *out, const size_t *
 {
 	struct rdt_call call = scatterv_call(in, out, counts, type, root);
 
-	if (!counts)
-		return no_counts("scatterv_start");
 	return start(comm, &call, request);
 }
 
@@ -478,8 +456,6 @@ int rdt_scatterv_plan(rdt_comm *comm, const void *in, void *out, const size_t *c
 {
 	struct rdt_call call = scatterv_call(in, out, counts, type, root);
 
-	if (!counts)
-		return no_counts("scatterv_plan");
 	return plan(comm, &call, out_plan);
 }
 
@@ -527,6 +503,7 @@ static struct rdt_call alltoallv_call(const void *in, const size_t *counts, void
 	return (struct rdt_call){
 		.collective = RDT_COLL_ALLTOALL,
 		.in = in,
+		.by_counts = true,
 		.counts = counts,
 		.out = out,
 		.out_counts = out_counts,
@@ -539,8 +516,6 @@ int rdt_alltoallv(rdt_comm *comm, const void *in, const size_t *counts, void *ou
 {
 	struct rdt_call call = alltoallv_call(in, counts, out, out_counts, type);
 
-	if (!counts || !out_counts)
-		return no_counts("alltoallv");
 	return run(comm, &call);
 }
 
@@ -549,8 +524,6 @@ int rdt_alltoallv_start(rdt_comm *comm, const void *in, const size_t *counts, vo
 {
 	struct rdt_call call = alltoallv_call(in, counts, out, out_counts, type);
 
-	if (!counts || !out_counts)
-		return no_counts("alltoallv_start");
 	return start(comm, &call, request);
 }
 
@@ -559,8 +532,6 @@ int rdt_alltoallv_plan(rdt_comm *comm, const void *in, const size_t *counts, voi
 {
 	struct rdt_call call = alltoallv_call(in, counts, out, out_counts, type);
 
-	if (!counts || !out_counts)
-		return no_counts("alltoallv_plan");
 	return plan(comm, &call, out_plan);
 }
 

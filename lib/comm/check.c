@@ -166,7 +166,7 @@ int rdt_call_check(rdt_comm *comm, const struct rdt_call *call)
 	int status = 0;
 
 	snprintf(name, sizeof(name), "%s%s", rdt_collective_name(call->collective),
-		 call->counts ? "v" : "");
+		 call->by_counts ? "v" : "");
 	if (!comm)
 		return rdt_err(RDT_ERR_INVALID, "rdt_%s: no communicator", name);
 	if (call->collective == RDT_COLL_BARRIER)
@@ -189,6 +189,12 @@ int rdt_call_check(rdt_comm *comm, const struct rdt_call *call)
 					 "rdt_%s: peer %d is this rank itself; copy instead", name,
 					 call->peer);
 	}
+	if (!status && call->by_counts &&
+	    (!call->counts || (call->collective == RDT_COLL_ALLTOALL && !call->out_counts)))
+		status = rdt_err(RDT_ERR_INVALID, "rdt_%s: %s is NULL", name,
+				 call->counts				 ? "out_counts"
+				 : call->collective == RDT_COLL_ALLTOALL ? "in_counts"
+									 : "counts");
 	if (!status)
 		status = check_counts(comm, call, name);
 	return status ? status : check_buffers(comm, call, name);

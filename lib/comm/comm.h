@@ -53,6 +53,7 @@ struct rdt_call {
 	/* [size] elements of each rank's block; NULL: `count` each. The caller's array: plans keep
 	 * a copy. All-to-all: of the blocks sent, and of those received. */
 	const size_t *counts, *out_counts;
+	bool by_counts;	  /* a v function: counts must not be NULL */
 	uint64_t longest; /* all-to-all with counts: bytes of the longest block of all ranks */
 };
 

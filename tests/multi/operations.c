@@ -267,8 +267,8 @@ static int in_place_now_and_then(int rank, int n, void *arg)
 			in[i] = rank * 1000000 + round * 1000 + i;
 		RANK_CHECK(rdt_alltoall(comm, in, to, COUNT, RDT_INT32) == 0);
 		for (int i = 0; i < n * COUNT; i++)
-			RANK_CHECK(to[i] == i / COUNT * 1000000 + round * 1000 + rank * COUNT +
-						    i % COUNT);
+			RANK_CHECK(to[i] ==
+				   i / COUNT * 1000000 + round * 1000 + rank * COUNT + i % COUNT);
 	}
 	rdt_comm_destroy(comm);
 	return 0;
@@ -291,6 +291,7 @@ static int bad_arguments(int rank, int n, void *arg)
 {
 	float v[8] = { 0 };
 	rdt_request *request;
+	rdt_plan *plan;
 	rdt_comm *comm;
 	rdt_mem *mem, *other;
 
@@ -310,6 +311,16 @@ static int bad_arguments(int rank, int n, void *arg)
 		   RDT_ERR_INVALID);
 	RANK_CHECK(rdt_allreduce_plan(comm, v, v, 8, RDT_FLOAT32, RDT_SUM, NULL) ==
 		   RDT_ERR_INVALID);
+	request = (rdt_request *)v;
+	RANK_CHECK(rdt_allgatherv_start(comm, v, v, NULL, RDT_FLOAT32, &request) ==
+		   RDT_ERR_INVALID);
+	RANK_CHECK(strstr(rdt_last_error(), "rdt_allgatherv: counts is NULL") && !request);
+	plan = (rdt_plan *)v;
+	RANK_CHECK(rdt_alltoallv_plan(comm, v, NULL, v, NULL, RDT_FLOAT32, &plan) ==
+		   RDT_ERR_INVALID);
+	RANK_CHECK(strstr(rdt_last_error(), "rdt_alltoallv: in_counts is NULL") && !plan);
+	RANK_CHECK(rdt_broadcast(comm, NULL, 8, RDT_FLOAT32, 0) == RDT_ERR_INVALID);
+	RANK_CHECK(strstr(rdt_last_error(), "rdt_broadcast: buf is NULL"));
 	RANK_CHECK(rdt_broadcast(comm, v, 8, RDT_FLOAT32, n) == RDT_ERR_INVALID);
 	RANK_CHECK(rdt_broadcast(comm, v, 8, RDT_FLOAT32, -1) == RDT_ERR_INVALID);
 	RANK_CHECK(rdt_wait(NULL) == RDT_ERR_INVALID);
