@@ -73,6 +73,7 @@ static const struct rdt_model infiniband_edr = {
 	.copy_byte = 50000,
 	.memory_byte = 5000,
 	.rails = 1,
+	.turn = 5000 * NS,
 };
 
 /* Ranks of one laptop over shared memory, which moves 25 GB/s in all. Between hosts: 10 Gbit/s
@@ -90,6 +91,7 @@ static const struct rdt_model shm_laptop = {
 	.copy_byte = 50000,
 	.memory_byte = 40000,
 	.rails = 1,
+	.turn = 5000 * NS,
 };
 
 const struct rdt_model *const rdt_models[] = { &infiniband_edr, &shm_laptop, &ucx_edr, &ucx_rome,
@@ -101,6 +103,19 @@ const struct rdt_model *rdt_model_builtin(const char *name)
 		if (strcmp(rdt_models[i]->name, name) == 0)
 			return rdt_models[i];
 	return NULL;
+}
+
+void rdt_model_crowd(struct rdt_model *model, int ranks)
+{
+	uint64_t n = ranks > 0 ? (uint64_t)ranks : 1, cores = model->cores;
+
+	if (cores == 0 || n <= cores)
+		return;
+	for (int kind = 0; kind < RDT_LINK_KINDS; kind++)
+		model->link[kind].latency += model->turn;
+	model->link[RDT_LINK_HOST].byte = model->link[RDT_LINK_HOST].byte * n / cores;
+	model->reduce_byte = model->reduce_byte * n / cores;
+	model->copy_byte = model->copy_byte * n / cores;
 }
 
 /* ---- the text form ------------------------------------------------------------------------ */
@@ -145,6 +160,8 @@ static const struct field {
 	OWN("copy.byte", copy_byte, FS, "CPU, each byte copied, ns"),
 	OWN("memory.byte", memory_byte, FS, "a host's memory, each byte, ns; 0: no limit"),
 	OWN("rails", rails, WHOLE, "network interfaces of a host"),
+	OWN("cores", cores, WHOLE, "processors of a host; 0: one for each rank"),
+	OWN("turn", turn, PS, "until a waiting rank runs, where ranks share cores, ns"),
 #undef LINK
 #undef HOST
 #undef NET

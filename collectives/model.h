@@ -15,6 +15,10 @@
  * over `complete` after the arrival. Within a host the CPU of the sender copies for `put` +
  * B x `byte`, and the notification is visible `latency` later; gap, complete and the regimes are
  * not used there.
+ *
+ * Where a host has more ranks than `cores`, they take turns: a rank that waits is not there when
+ * the notification comes, but goes on `turn` later, and each has its share of a processor only.
+ * That is rdt_model_crowd().
  */
 #ifndef RDT_MODEL_H
 #define RDT_MODEL_H
@@ -54,7 +58,12 @@ struct rdt_model {
 	uint64_t memory_byte; /* fs: for each byte that the ranks of a host read or write together;
 				 0: memory is never the limit */
 	uint64_t rails;	      /* network interfaces of a host; its ranks are dealt out to them */
+	uint64_t cores;	      /* processors of a host; 0: one for each rank */
+	uint64_t turn; /* until a rank that waits runs again, where there are fewer than ranks */
 };
+
+/* The costs to `ranks` that share a host. */
+void rdt_model_crowd(struct rdt_model *model, int ranks);
 
 /* The models that are built in, NULL-terminated; the first is the default. */
 extern const struct rdt_model *const rdt_models[];

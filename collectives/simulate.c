@@ -21,6 +21,7 @@
 struct job {
 	const struct rdt_algorithm *algorithm;
 	const struct rdt_simulation *what;
+	struct rdt_model model;	   /* with what the ranks of a host cost each other */
 	int *host;		   /* [ranks] */
 	int *within;		   /* [ranks]: the number of the rank on its host */
 	int per_host;		   /* consecutive ranks on each host; 0: not so even */
@@ -46,7 +47,7 @@ static int place(struct job *job)
 	const struct rdt_simulation *what = job->what;
 	int n = what->ranks, *count;
 	int per = what->ranks_per_host > 0 ? what->ranks_per_host : 1;
-	int n_hosts = 0;
+	int n_hosts = 0, most = 0;
 
 	job->host = calloc((size_t)n, sizeof(*job->host));
 	job->within = calloc((size_t)n, sizeof(*job->within));
@@ -60,8 +61,12 @@ static int place(struct job *job)
 	count = calloc((size_t)n_hosts, sizeof(*count));
 	if (!count)
 		return -1;
-	for (int r = 0; r < n; r++)
+	for (int r = 0; r < n; r++) {
 		job->within[r] = count[job->host[r]]++;
+		most = count[job->host[r]] > most ? count[job->host[r]] : most;
+	}
+	job->model = *what->model;
+	rdt_model_crowd(&job->model, most);
 	/* Is every host's number that of its ranks, divided? */
 	per = count[0];
 	job->per_host = per && n % per == 0 ? per : 0;
@@ -204,7 +209,7 @@ static uint64_t per_byte(uint64_t bytes, uint64_t femtoseconds)
 static void compile_step(const struct job *job, int rank, const struct rdt_schedule *s,
 			 const struct rdt_step *step, struct rdt_sim_op *op)
 {
-	const struct rdt_model *model = job->what->model;
+	const struct rdt_model *model = &job->model;
 	uint64_t length = step->n_dst ? rdt_step_dst(s, step)->length : 0;
 	uint64_t spans = (uint64_t)step->n_src + step->n_dst;
 
@@ -387,9 +392,9 @@ static enum rdt_simulated choose(struct job *job)
 static enum rdt_simulated make_actors(struct job *job)
 {
 	struct rdt_sim *sim = &job->sim;
-	int rails = job->what->model->rails ? (int)job->what->model->rails : 1;
+	int rails = job->model.rails ? (int)job->model.rails : 1;
 
-	sim->model = job->what->model;
+	sim->model = &job->model;
 	sim->n_actors = job->stride ? job->stride : job->what->ranks;
 	sim->actors = calloc((size_t)sim->n_actors, sizeof(*sim->actors));
 	if (!sim->actors)

@@ -13,9 +13,10 @@
 #include <string.h>
 
 #include "lib/base/error.h"
+#include "tools/calibrate.h"
 #include "tools/perf.h"
 
-enum { OPTION_FORM = 256, OPTION_MEMORY, OPTION_IN_PLACE };
+enum { OPTION_FORM = 256, OPTION_MEMORY, OPTION_IN_PLACE, OPTION_CALIBRATE };
 
 static const struct argp_option options[] = {
 	{ "minbytes", 'b', "SIZE", 0, "Smallest size; K, M and G are powers of 1024 (default 8)",
@@ -39,6 +40,11 @@ static const struct argp_option options[] = {
 	{ "json", 'J', "FILE", 0, "Write all numbers there too, with percentiles", 0 },
 	{ "verbose", 'v', NULL, 0, "Add the 50th and 99th percentiles and the maximum to the table",
 	  0 },
+	{ "calibrate", OPTION_CALIBRATE, "FILE", OPTION_ARG_OPTIONAL,
+	  "Instead: measure the costs by which algorithms are chosen, and write them to FILE "
+	  "(default "
+	  "rdtrain.model)",
+	  1 },
 	{ 0 },
 };
 
@@ -54,6 +60,9 @@ static const char doc[] =
 	"wrong elements on all ranks, inputs that were changed and bytes written beside a buffer "
 	"included. Percentiles are of each rank's iterations; the largest of all ranks is "
 	"shown.\n\n"
+	"--calibrate times all algorithms for some seconds, on two ranks or more, and fits the "
+	"costs of "
+	"a model to the times. With RDTRAIN_MODEL=FILE the library chooses by them.\n\n"
 	"Exit status: 0; 1 when anything was wrong or failed; 2 for wrong usage.";
 
 /* ---- options --------------------------------------------------------------------------------- */
@@ -207,8 +216,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 			argp_error(state, "\"%s\" cannot be timed; allreduce can", arg);
 		s->collective = arg;
 		break;
-	case ARGP_KEY_NO_ARGS: argp_error(state, "which collective? allreduce"); break;
+	case OPTION_CALIBRATE: s->calibrate = arg ? arg : "rdtrain.model"; break;
 	case ARGP_KEY_END:
+		if (!s->collective && !s->calibrate)
+			argp_error(state, "which collective? allreduce");
 		if (s->end == 0)
 			s->end = s->begin > 64u << 20 ? s->begin : 64u << 20;
 		if (s->begin > s->end)
@@ -306,12 +317,15 @@ int rdt_cmd_perf(int argc, char **argv)
 		fprintf(stderr, "rdtrain perf: %s\n", rdt_last_error());
 		return EXIT_FAILURE;
 	}
-	status = run_all(&settings, comm, &wrong);
+	status = settings.calibrate ? perf_calibrate(comm, settings.calibrate)
+				    : run_all(&settings, comm, &wrong);
 	if (status) {
 		fprintf(stderr, "rdtrain perf: rank %d: %s\n", rdt_comm_rank(comm),
 			rdt_last_error());
 		rdt_comm_abort(comm); /* nobody shall wait for this rank */
 	}
 	rdt_comm_destroy(comm);
+	if (status == RDT_ERR_INVALID && settings.calibrate)
+		return 2;
 	return status || wrong ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -25,6 +25,7 @@ enum { PERF_OUT_OF_PLACE = 1, PERF_IN_PLACE = 2 };
 
 struct perf_settings {
 	const char *collective, *json;
+	const char *calibrate;	   /* a file: do that instead */
 	uint64_t begin, end, step; /* bytes; the step is added when there is no factor */
 	double factor;
 	long iterations, warmup; /* -1: as many as a bounded time allows */

@@ -110,6 +110,11 @@ static const struct rdt_algorithm *forced(const rdt_comm *comm, const struct rdt
 	return NULL;
 }
 
+void rdt_choice_force(rdt_comm *comm, enum rdt_collective collective, const char *name)
+{
+	snprintf(comm->config.algorithm[collective], RDT_ALGORITHM_NAME, "%s", name);
+}
+
 const struct rdt_algorithm *rdt_choose(rdt_comm *comm, const struct rdt_shaper *s)
 {
 	enum rdt_collective collective = s->call->collective;

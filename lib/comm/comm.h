@@ -228,6 +228,9 @@ int rdt_chooser_open(rdt_comm *comm, const struct rdt_model *model);
 void rdt_chooser_close(rdt_comm *comm);
 /* The algorithm for a call; equal on all ranks. NULL, with the sentence set: INVALID or NOMEM. */
 const struct rdt_algorithm *rdt_choose(rdt_comm *comm, const struct rdt_shaper *shaper);
+/* From now on this one; "": the fastest again. As RDTRAIN_ALLREDUCE and the like say from the
+ * start; all ranks do it alike. For `rdtrain perf --calibrate`. */
+void rdt_choice_force(rdt_comm *comm, enum rdt_collective collective, const char *name);
 /* The predicted times of all that apply, for the log: "; predicted: ring 20.1 us, ...". */
 void rdt_choice_explain(rdt_comm *comm, const struct rdt_shaper *shaper, char *text, size_t size);
 

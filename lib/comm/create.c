@@ -2,6 +2,7 @@
 /* The life of a communicator: meet the others, agree on the settings, leave. */
 #include "comm.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,14 @@ struct common {
 	char algorithm[RDT_COLL_COUNT][RDT_ALGORITHM_NAME];
 };
 
+/* Processors that this process may use; 0: not known. */
+static uint64_t processors(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) ? 0 : (uint64_t)CPU_COUNT(&set);
+}
+
 /* The costs by which this rank would choose: a file's, a built-in model's, or those that suit the
  * way in which ranks reach each other. */
 static int find_model(const rdt_comm *comm, struct rdt_model *model)
@@ -54,6 +63,8 @@ static int find_model(const rdt_comm *comm, struct rdt_model *model)
 
 	if (builtin) {
 		*model = *builtin;
+		if (!name)
+			model->cores = processors();
 		return 0;
 	}
 	file = fopen(name, "re");
