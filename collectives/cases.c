@@ -83,7 +83,8 @@ struct visitor {
 	rdt_verify_visit_fn visit;
 	void *arg;
 	bool brief;	  /* large groups: fewer lengths */
-	unsigned sampled; /* not 0: of the options only two, drawn by this number */
+	unsigned sampled; /* not 0: of the options only one, drawn by this number, */
+	bool opposite;	  /* and its opposite */
 };
 
 enum { IN_PLACE = 1, REMOTE_OUTPUT = 2, BYTES = 4, RAGGED = 8, MAPPED = 16, OPTIONS = 32 };
@@ -105,12 +106,11 @@ static int options_of(const struct rdt_verify_case *c, bool brief)
 	return options;
 }
 
-/* Of all options two that are each other's opposite. */
-static bool drawn(unsigned number, int option, int options)
+static bool drawn(const struct visitor *to, int option, int options)
 {
-	int first = (int)(number * 2654435761u >> 16) & options;
+	int first = (int)(to->sampled * 2654435761u >> 16) & options;
 
-	return option == first || option == (options ^ first);
+	return option == first || (to->opposite && option == (options ^ first));
 }
 
 static int visit_options(const struct rdt_verify_case *base, const struct visitor *to)
@@ -122,7 +122,7 @@ static int visit_options(const struct rdt_verify_case *base, const struct visito
 		struct rdt_case_shape shape;
 		int status;
 
-		if (option & ~options || (to->sampled && !drawn(to->sampled, option, options)))
+		if (option & ~options || (to->sampled && !drawn(to, option, options)))
 			continue;
 		c.in_place = option & IN_PLACE;
 		c.remote_output = option & REMOTE_OUTPUT;
@@ -164,10 +164,19 @@ static int visit_counts(const struct rdt_verify_case *base, const struct visitor
 {
 	const uint64_t n = (uint64_t)base->size;
 	const uint64_t vectors[][2] = {
-		{ n + 1, 1 },	  { 3 * n - 1, 2 }, { 2 * n + 1, 2 * n + 2 },
-		{ 0, 0 },	  { 1, 0 },	    { 2, n - 1 },
-		{ n - 1, n + 1 }, { n, n },	    { 2 * n + 1, n },
-		{ n, 3 * n - 1 }, { 2, 3 * n - 1 }, { 3 * n - 1, 3 * n - 1 },
+		{ n + 1, 1 },
+		{ 3 * n - 1, 2 },
+		{ 4 * n, 3 },
+		{ 2 * n + 1, 2 * n + 2 },
+		{ 0, 0 },
+		{ 1, 0 },
+		{ 2, n - 1 },
+		{ n - 1, n + 1 },
+		{ n, n },
+		{ 2 * n + 1, n },
+		{ n, 3 * n - 1 },
+		{ 2, 3 * n - 1 },
+		{ 3 * n - 1, 3 * n - 1 },
 	};
 	const uint64_t blocks[][2] = {
 		{ 2, 1 }, { 1, 3 }, { 0, 0 }, { 1, 0 }, { 1, 1 }, { 3, 2 },
@@ -175,10 +184,11 @@ static int visit_counts(const struct rdt_verify_case *base, const struct visitor
 	bool in_blocks = rdt_collective_blocks(base->algorithm->collective);
 	size_t all = in_blocks ? sizeof(blocks) / sizeof(blocks[0])
 			       : sizeof(vectors) / sizeof(vectors[0]);
+	size_t some = in_blocks ? 1 : base->host ? 2 : 3;
 
 	if (base->algorithm->collective == RDT_COLL_BARRIER)
 		return visit_options(base, to);
-	for (size_t i = 0; i < (to->brief ? (in_blocks ? 1 : 2) : all); i++) {
+	for (size_t i = 0; i < (to->brief ? some : all); i++) {
 		struct rdt_verify_case c = *base;
 		int status;
 
@@ -216,14 +226,15 @@ static int visit_layout(const struct rdt_verify_case *base, const int *counts, i
 			const struct visitor *to)
 {
 	for (int dealt = 0; dealt < (hosts > 1 ? 2 : 1); dealt++) {
-		struct visitor brief = { to->visit, to->arg, base->size > 6, 0 };
+		struct visitor brief = { to->visit, to->arg, base->size > 6, 0, base->size <= 32 };
 		struct rdt_verify_case c = *base;
 		int host[RDT_VERIFY_RANKS], status;
 
 		fill_hosts(host, counts, hosts, dealt);
 		c.host = host;
 		/* Above a dozen ranks there are thousands of layouts: every other one is dealt, and
-		 * each has two of the options, so that all meet all among similar layouts. */
+		 * each has two of the options, or one, so that all meet all among similar layouts.
+		 */
 		if (base->size > 12 && hosts > 1 && dealt != (counts[0] & 1))
 			continue;
 		if (base->size > 12)
@@ -259,7 +270,7 @@ int rdt_verify_cases(const struct rdt_algorithm *algorithm, int size, rdt_verify
 		     void *arg)
 {
 	struct rdt_verify_case base = { .algorithm = algorithm, .size = size, .elem_size = 4 };
-	const struct visitor to = { visit, arg, size > 17, 0 };
+	const struct visitor to = { visit, arg, size > 17, 0, false };
 
 	if (algorithm->collective == RDT_COLL_SEND && size > 2)
 		return 0; /* one sends, one receives */
@@ -291,7 +302,7 @@ static int visit_pair(const struct rdt_verify_case *base, const struct visitor *
 
 int rdt_verify_pairs(int size, rdt_verify_visit_fn visit, void *arg)
 {
-	const struct visitor to = { visit, arg, true, 0 };
+	const struct visitor to = { visit, arg, true, 0, false };
 	int together[RDT_VERIFY_RANKS], halves[RDT_VERIFY_RANKS];
 
 	for (int r = 0; r < size; r++) {

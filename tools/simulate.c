@@ -446,7 +446,7 @@ static void write_gnuplot(FILE *to, const struct settings *s, const struct rdt_a
 {
 	const char *name = rdt_collective_name(s->collective);
 
-	fprintf(to, "set terminal svg size 900,600 noenhanced\nset output ");
+	fprintf(to, "set terminal svg size 900,600 background 'white' noenhanced\nset output ");
 	quote(to, s->plot);
 	fprintf(to, "\nset logscale x 2\nset logscale y\nset grid\nset key left top\n"
 		    "set ylabel 'microseconds'\nset title ");
@@ -456,6 +456,8 @@ static void write_gnuplot(FILE *to, const struct settings *s, const struct rdt_a
 	else
 		fprintf(to, "\"%s among %d ranks, %d on a host, model %s\"\n", name, s->ranks,
 			s->ranks_per_host, s->model.name);
+	if (!s->over_ranks)
+		fprintf(to, "set format x '%%.0b%%B'\n");
 	fprintf(to, "set xlabel '%s'\nset datafile missing '?'\n$times << EOD\n",
 		s->over_ranks ? "ranks" : "bytes");
 	for (int i = 0; i < n; i++) {

@@ -211,9 +211,12 @@ static int print(const struct settings *s)
 /* What one algorithm has shown so far; shared by the processes that work on it. */
 struct record {
 	uint64_t cases;
-	int rounds;	     /* the most, in the largest group */
-	uint64_t bytes, put; /* there: the longest vector, and the most that a rank put for it */
-	int status;	     /* of rdt_verify; not 0: `text` says what */
+	int rounds; /* the most, in the largest group */
+	/* There: the longest vector, if possible one that the ranks divide evenly, so that a bound
+	 * can be met exactly, and the most that a rank put for it. */
+	bool even;
+	uint64_t bytes, put;
+	int status; /* of rdt_verify; not 0: `text` says what */
 	char text[1024];
 };
 
@@ -243,12 +246,25 @@ static void describe(const struct rdt_verify_case *c, const char *fault, char *t
 		 c->mapped ? ", mapped" : "", hosts, fault);
 }
 
-/* The bytes by which an algorithm's traffic is measured: a vector, or all blocks together. */
-static uint64_t vector_bytes(const struct rdt_verify_case *c)
+/* What an algorithm's traffic is measured by: a vector, or all blocks together. */
+static uint64_t vector_elements(const struct rdt_verify_case *c)
 {
 	bool blocks = rdt_collective_blocks(c->algorithm->collective);
 
-	return c->count * c->elem_size * (blocks ? (uint64_t)c->size : 1);
+	return c->count * (blocks ? (uint64_t)c->size : 1);
+}
+
+/* Takes over what another record has of rounds and bytes. */
+static void note(struct record *r, const struct record *other)
+{
+	if (other->rounds > r->rounds)
+		r->rounds = other->rounds;
+	if (other->even < r->even || (other->even == r->even && other->bytes < r->bytes))
+		return;
+	if (other->even > r->even || other->bytes > r->bytes || other->put > r->put)
+		r->put = other->put;
+	r->even = other->even;
+	r->bytes = other->bytes;
 }
 
 static int visit(void *arg, const struct rdt_verify_case *c)
@@ -265,19 +281,11 @@ static int visit(void *arg, const struct rdt_verify_case *c)
 		return r->status;
 	}
 	r->cases++;
-	if (c->size == w->max_ranks && !c->ragged) {
-		uint64_t bytes = vector_bytes(c);
-
-		if (result.rounds > r->rounds)
-			r->rounds = result.rounds;
-		if (bytes > r->bytes)
-			r->put = 0;
-		if (bytes >= r->bytes) {
-			r->bytes = bytes;
-			if (result.max_bytes_put > r->put)
-				r->put = result.max_bytes_put;
-		}
-	}
+	if (c->size == w->max_ranks && !c->ragged)
+		note(r, &(struct record){ .rounds = result.rounds,
+					  .even = vector_elements(c) % (uint64_t)c->size == 0,
+					  .bytes = vector_elements(c) * c->elem_size,
+					  .put = result.max_bytes_put });
 	return 0;
 }
 
@@ -303,12 +311,7 @@ static void merge(struct record *all, int jobs)
 		struct record *sum = &all[0], *r = &all[j];
 
 		sum->cases += r->cases;
-		if (r->rounds > sum->rounds)
-			sum->rounds = r->rounds;
-		if (r->bytes > sum->bytes || (r->bytes == sum->bytes && r->put > sum->put)) {
-			sum->bytes = r->bytes;
-			sum->put = r->put;
-		}
+		note(sum, r);
 		if (r->status && !sum->status) {
 			sum->status = r->status;
 			memcpy(sum->text, r->text, sizeof(sum->text));
@@ -421,9 +424,10 @@ static int verify_all(const struct settings *s, struct record *records)
 		       "%" PRIu64 " cases\n",
 		       ranks, records->cases);
 	}
-	printf("rounds: longest chain of puts in the largest group; log2: rounds when a rank puts "
-	       "to one other at a time.\nvectors: what the busiest rank puts, in lengths of the "
-	       "vector or of all blocks together; least: the bound.\n%" PRIu64
+	printf("rounds: longest chain of puts in the largest group, with the notifications that "
+	       "allow them; log2: ceil(log2 n).\nvectors: what the busiest rank puts, in lengths "
+	       "of "
+	       "the vector or of all blocks together; least: the bound.\n%" PRIu64
 	       " cases, all passed\n",
 	       cases);
 	return 0;

@@ -56,6 +56,12 @@ struct rdt_call {
 	uint64_t longest; /* all-to-all with counts: bytes of the longest block of all ranks */
 };
 
+/* Only an all-to-all has another schedule when it is in place. */
+static inline bool rdt_call_is_exchange_in_place(const struct rdt_call *call)
+{
+	return call->collective == RDT_COLL_ALLTOALL && call->in == call->out;
+}
+
 struct rdt_shaper;
 struct rdt_agreed;
 

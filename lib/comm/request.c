@@ -58,7 +58,8 @@ int rdt_request_new(rdt_comm *comm, const struct rdt_call *call, struct rdt_requ
 	return 0;
 }
 
-/* Makes the schedules of a varying plan for the call that runs next. */
+/* Makes the plan's schedules anew for the call that runs next: it is of other lengths, or in place
+ * where the last one was not. That is this rank's own affair, its peers do what they did. */
 static int adapt(rdt_plan *plan, const struct rdt_call *call)
 {
 	const struct rdt_agreed agreed = { 0 };
@@ -69,6 +70,8 @@ static int adapt(rdt_plan *plan, const struct rdt_call *call)
 		return status;
 	status = rdt_bind_again(plan, plan->algorithm, &shaper);
 	rdt_shaper_close(&shaper);
+	plan->call.in = call->in;
+	plan->call.out = call->out;
 	return status;
 }
 
@@ -81,7 +84,8 @@ static void begin(rdt_plan *plan)
 		rdt_transfer_begin(plan); /* a failure ends the request */
 		return;
 	}
-	if (plan->varying) {
+	if (plan->varying || rdt_call_is_exchange_in_place(&plan->call) !=
+				     rdt_call_is_exchange_in_place(&request->call)) {
 		int status = adapt(plan, &request->call);
 
 		if (status) {

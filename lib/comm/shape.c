@@ -182,7 +182,7 @@ int rdt_shaper_open(struct rdt_shaper *s, const rdt_comm *comm, const struct rdt
 		.remote_output = agreed->remote_output,
 		.ragged = call->counts != NULL,
 		.mapped = agreed->mapped,
-		.in_place = call->collective == RDT_COLL_ALLTOALL && call->in == call->out,
+		.in_place = rdt_call_is_exchange_in_place(call),
 		.host = call->collective == RDT_COLL_SEND ? NULL : comm->host,
 	};
 	if (!has_in(call->collective) && !has_out(call->collective)) {

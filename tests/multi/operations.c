@@ -250,6 +250,40 @@ static void more_shapes_than_are_remembered_work(void **state)
 	assert_true(ranks_run(3, 120, many_shapes, NULL));
 }
 
+/* The plan behind a plain call is shared by calls in place and not, and ranks need not be alike. */
+static int in_place_now_and_then(int rank, int n, void *arg)
+{
+	enum { COUNT = 40 };
+	int32_t in[7 * COUNT], out[7 * COUNT];
+	rdt_comm *comm;
+
+	(void)arg;
+	RANK_CHECK(rdt_comm_create(NULL, &comm) == 0);
+	for (int round = 0; round < 16; round++) {
+		int32_t *to = (round + rank) % 3 ? out : in;
+
+		memset(out, 0x5a, sizeof(out));
+		for (int i = 0; i < n * COUNT; i++)
+			in[i] = rank * 1000000 + round * 1000 + i;
+		RANK_CHECK(rdt_alltoall(comm, in, to, COUNT, RDT_INT32) == 0);
+		for (int i = 0; i < n * COUNT; i++)
+			RANK_CHECK(to[i] == i / COUNT * 1000000 + round * 1000 + rank * COUNT +
+						    i % COUNT);
+	}
+	rdt_comm_destroy(comm);
+	return 0;
+}
+
+static void an_all_to_all_may_be_in_place_or_not_from_call_to_call(void **state)
+{
+	(void)state;
+	for (int pairwise = 0; pairwise < 2; pairwise++) {
+		setenv("RDTRAIN_ALLTOALL", pairwise ? "pairwise" : "bruck", 1);
+		run_each(in_place_now_and_then);
+	}
+	unsetenv("RDTRAIN_ALLTOALL");
+}
+
 /* ---- errors
  * --------------------------------------------------------------------------------------------- */
 
@@ -331,6 +365,7 @@ int main(void)
 		cmocka_unit_test(an_operation_goes_on_while_a_plan_is_made),
 		cmocka_unit_test(plans_may_be_destroyed_without_ever_running),
 		cmocka_unit_test(more_shapes_than_are_remembered_work),
+		cmocka_unit_test(an_all_to_all_may_be_in_place_or_not_from_call_to_call),
 		cmocka_unit_test(bad_arguments_are_told_and_do_no_harm),
 		cmocka_unit_test(ranks_that_call_differently_are_told_what_each_said),
 	};

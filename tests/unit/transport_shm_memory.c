@@ -228,6 +228,50 @@ static void what_lies_out_of_bounds_is_refused(void **state)
 	assert_true(world_run(2, refuse_out_of_bounds, NULL));
 }
 
+/* Each rank publishes a file of its own and reads the other's, in odd pieces. */
+static int get_published(struct world *w)
+{
+	int peer = 1 - w->rank;
+	struct rdt_remote *from = NULL;
+	struct world_memory m = { .length = 10007 };
+	unsigned char got[10007];
+
+	TRY(world_connect(w));
+	m.fd = memfd_create("published", MFD_CLOEXEC);
+	CHECK(m.fd >= 0 && ftruncate(m.fd, (off_t)m.length) == 0);
+	m.base = mmap(NULL, m.length, PROT_READ | PROT_WRITE, MAP_SHARED, m.fd, 0);
+	CHECK(m.base != MAP_FAILED);
+	TRY(ops->mem_publish(w->transport, m.base, m.length, m.fd, 0, &m.region));
+	for (size_t i = 0; i < m.length; i++)
+		m.base[i] = (unsigned char)(i * 7 + (size_t)w->rank);
+	TRY(world_swap(w, peer, &m, &from));
+	TRY(world_meet(w));
+	CHECK(ops->get(w->eps[peer], from, 10000, got, m.region, 8) == RDT_ERR_INVALID);
+	CHECK(ops->get(w->eps[peer], from, UINT64_MAX, got, m.region, 1) == RDT_ERR_INVALID);
+	CHECK(ops->get(w->eps[peer], NULL, 0, got, m.region, 1) == RDT_ERR_INVALID);
+	CHECK(rdt_ep_head(w->eps[peer])->posted == 0);
+	for (size_t done = 0; done < m.length; done += 13) {
+		size_t piece = m.length - done < 13 ? m.length - done : 13;
+
+		TRY(ops->get(w->eps[peer], from, done, got + done, m.region, piece));
+	}
+	CHECK(rdt_ep_head(w->eps[peer])->posted == rdt_ep_head(w->eps[peer])->completed);
+	for (size_t i = 0; i < m.length; i++)
+		CHECK(got[i] == (unsigned char)(i * 7 + (size_t)peer));
+	TRY(world_meet(w));
+	ops->shutdown(w->transport);
+	CHECK(ops->get(w->eps[peer], from, 0, got, m.region, 1) == RDT_ERR_ABORTED);
+	ops->mem_release(from);
+	world_withdraw(&m);
+	return 0;
+}
+
+static void published_memory_is_read_within_its_bounds(void **state)
+{
+	(void)state;
+	assert_true(world_run(2, get_published, NULL));
+}
+
 /* Rank 0 has process_vm_writev turned off. */
 static int refuse_ordinary(struct world *w)
 {
@@ -372,6 +416,7 @@ int main(void)
 			ordinary_memory_is_left_alone_when_process_vm_writev_is_turned_off),
 		cmocka_unit_test(a_put_into_memory_that_is_gone_is_an_error_and_no_notification),
 		cmocka_unit_test(putting_and_progressing_make_no_system_call),
+		cmocka_unit_test(published_memory_is_read_within_its_bounds),
 		cmocka_unit_test(nothing_leaves_after_shutdown),
 	};
 

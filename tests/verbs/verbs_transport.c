@@ -1097,6 +1097,87 @@ static void a_write_to_memory_that_is_gone_is_explained(void **state)
 	run(2, stale_key_body, 0);
 }
 
+/* ---- published memory, which peers read ------------------------------------------------------- */
+
+static void get(struct world *w, int peer, struct rdt_remote *from, uint64_t offset, void *dst,
+		uint64_t length)
+{
+	int64_t deadline = rdt_deadline(WAIT_S);
+	int rc;
+
+	while ((rc = verbs->get(w->ep[peer], from, offset, dst, w->region, length)) == RDT_AGAIN) {
+		CHECK(verbs->progress(w->t) >= 0);
+		CHECK(rdt_left_ms(deadline) > 0);
+	}
+	CHECK(rc == 0);
+}
+
+/* Rank 1 publishes; rank 0 reads all of it in odd pieces, more of them than a queue holds. */
+static void published_body(struct world *w)
+{
+	enum { BYTES = 40009, PIECE = 13 };
+	struct rdt_transport_failure failure;
+	int64_t deadline = rdt_deadline(WAIT_S);
+	char blob[RDT_EXPORT_MAX];
+	struct rdt_region *region;
+	struct rdt_remote *from;
+	unsigned char *bytes;
+	size_t length;
+
+	connect_all(w);
+	share(w, BYTES);
+	bytes = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(bytes != MAP_FAILED);
+	for (size_t i = 0; i < BYTES; i++)
+		bytes[i] = (unsigned char)(i * 7 + i / 251);
+	if (w->rank == 1) {
+		CHECK(verbs->mem_publish(w->t, bytes, BYTES, -1, 0, &region) == 0);
+		CHECK(verbs->mem_export(region, bytes, BYTES, blob, &length) == 0);
+		tell(w, 0, blob, length);
+		meet(w);
+		/* nothing was written: neither by the reads nor by the put that was turned down */
+		for (size_t i = 0; i < BYTES; i++)
+			CHECK(bytes[i] == (unsigned char)(i * 7 + i / 251));
+	} else {
+		struct rdt_put put = { .src = w->memory, .region = w->region, .length = 64 };
+
+		length = hear(w, 1, blob, sizeof(blob));
+		CHECK(verbs->mem_import(w->ep[1], blob, length, &from) == 0);
+		CHECK(verbs->get(w->ep[1], from, BYTES - 8, w->memory, w->region, 9) ==
+		      RDT_ERR_INVALID);
+		CHECK(verbs->get(w->ep[1], from, UINT64_MAX, w->memory, w->region, 1) ==
+		      RDT_ERR_INVALID);
+		CHECK(verbs->get(w->ep[1], from, 0, w->memory + BYTES - 8, w->region, 9) ==
+		      RDT_ERR_INVALID);
+		CHECK(verbs->get(w->ep[1], NULL, 0, w->memory, w->region, 1) == RDT_ERR_INVALID);
+		CHECK(rdt_ep_head(w->ep[1])->posted == 0);
+		for (size_t done = 0; done < BYTES; done += PIECE)
+			get(w, 1, from, done, w->memory + done,
+			    BYTES - done < PIECE ? BYTES - done : PIECE);
+		quiet(w, 1);
+		CHECK(memcmp(w->memory, bytes, BYTES) == 0);
+		/* what is published is no place to put to: the device itself says so */
+		put.remote = from;
+		put.flags = RDT_PUT_LAST;
+		CHECK(verbs->put(w->ep[1], &put) == 0);
+		while (!verbs->failure(w->t, &failure)) {
+			CHECK(rdt_left_ms(deadline) > 0);
+			doze(w, 1000);
+			verbs->progress(w->t);
+		}
+		CHECK(failure.peer == 1 && strstr(failure.text, "IBV_WC_REM_ACCESS_ERR"));
+		meet(w);
+	}
+	verbs->shutdown(w->t);
+	verbs->close(w->t);
+}
+
+static void published_memory_is_read_and_never_written(void **state)
+{
+	(void)state;
+	run(2, published_body, 0);
+}
+
 /* ---- the machine -------------------------------------------------------------------------------
  */
 
@@ -1219,6 +1300,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_killed_peer_is_named_within_a_second_by_writers),
 		cmocka_unit_test(nothing_lands_after_shutdown_and_the_writer_is_told),
 		cmocka_unit_test(a_write_to_memory_that_is_gone_is_explained),
+		cmocka_unit_test(published_memory_is_read_and_never_written),
 		cmocka_unit_test(a_low_memlock_limit_is_named_with_its_remedy),
 	};
 	char why[400];
