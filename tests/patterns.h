@@ -146,7 +146,7 @@ static inline size_t pattern_check(const struct pattern *p, const void *buf, siz
 
 #define PATTERN_INTEGERS(T)                                                                        \
 	do {                                                                                       \
-		T sum = 0, got;                                                                     \
+		T sum = 0, got;                                                                    \
 		for (int r = 0; r < n; r++) {                                                      \
 			T v = (T)pattern_integer(p, r, i, round);                                  \
 			if (r == 0)                                                                \

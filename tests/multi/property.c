@@ -299,7 +299,9 @@ static void draw_places(struct rng *rng, struct op *o)
 				    : dice < 6 ? (enum memory)(REGISTERED + below(rng, 2))
 				    : dice < 7 ? PLAIN
 					       : (enum memory)below(rng, 3);
-			p->offset = odd ? below(rng, 64) : chance(rng, 50) ? 0 : below(rng, 8) * elem;
+			p->offset = odd		      ? below(rng, 64)
+				    : chance(rng, 50) ? 0
+						      : below(rng, 8) * elem;
 		}
 }
 
@@ -357,8 +359,8 @@ static void draw_op(struct rng *rng, const struct world *w, const struct group *
 		o->form = TEST_START;
 	style = below(rng, 4); /* in place: nobody, nobody, all, some */
 	for (int i = 0; i < g->size; i++) {
-		o->in_place[i] = in_place_allowed(o, i) &&
-				 (style == 2 || (style == 3 && chance(rng, 50)));
+		o->in_place[i] =
+			in_place_allowed(o, i) && (style == 2 || (style == 3 && chance(rng, 50)));
 		o->form_of[i] = o->form;
 	}
 	o->null_absent = chance(rng, 50);
@@ -488,7 +490,7 @@ static void say_op(struct words *words, const struct world *w, const struct op *
 	say(words, " memory=");
 	for (int i = 0; i < n; i++)
 		say(words, "%s%c+%zu/%c+%zu%s", i ? "," : "", "pra"[o->in[i].memory],
-		    o->in[i].offset, "pra"[o->out[i].memory], o->out[i].offset,
+		    o -> in[i].offset, "pra"[o->out[i].memory], o -> out[i].offset,
 		    o->in_place[i] ? "!" : ""); /* !: in place */
 	say(words, "%s)", o->null_absent ? " NULLs" : "");
 }
@@ -509,10 +511,10 @@ static void say_case(struct words *words, const struct world *w, const struct te
 /* ---- what all processes share ---------------------------------------------------------------- */
 
 struct shared {
-	int failed;	   /* the first to fail has set it, and then the text */
+	int failed; /* the first to fail has set it, and then the text */
 	int failed_case;
 	char text[1024];
-	int at[N_MAX];	      /* the case that each rank is in; -1: before or after all */
+	int at[N_MAX];		    /* the case that each rank is in; -1: before or after all */
 	int arrived[GROUPS][N_MAX]; /* at barriers */
 	/* of what allreduces gave, by world rank: equal within a group */
 	uint64_t hash[CASES][SLOTS][N_MAX];
@@ -769,9 +771,7 @@ static long wrong_output(const struct running *r, int round)
 	case RDT_COLL_REDUCE_SCATTER: first = before(o, r->me); /* fall through */
 	case RDT_COLL_ALLREDUCE:
 	case RDT_COLL_REDUCE: good = pattern_check_sum(p, r->out, first, wanted, n, round); break;
-	case RDT_COLL_BROADCAST:
-		good = pattern_check(p, r->out, 0, wanted, o->root, round);
-		break;
+	case RDT_COLL_BROADCAST: good = pattern_check(p, r->out, 0, wanted, o->root, round); break;
 	case RDT_COLL_SCATTER:
 		good = pattern_check(p, r->out, before(o, r->me), wanted, o->root, round);
 		break;
@@ -865,8 +865,7 @@ static int begin(struct member *m, struct running *r, int number)
 		__atomic_store_n(&shared->arrived[g][r->me], ++m->barriers[g], __ATOMIC_RELEASE);
 	}
 	for (int i = 0; i < r->calls; i++) {
-		int status = form == TEST_PLAN ? rdt_plan_start(r->plan[i])
-					       : make_one(r, i, form);
+		int status = form == TEST_PLAN ? rdt_plan_start(r->plan[i]) : make_one(r, i, form);
 
 		if (status)
 			return fail(m->rank, number, "%s (%s) returns %d: %s",
@@ -882,7 +881,7 @@ static int complete(struct member *m, struct running *r, int i, bool wait, int n
 {
 	bool plan = r->op->form == TEST_PLAN;
 	int done = 1, status = wait   ? plan ? rdt_plan_wait(r->plan[i]) : rdt_wait(r->request[i])
-			       : plan ? rdt_plan_test(r->plan[i], &done)
+				 : plan ? rdt_plan_test(r->plan[i], &done)
 				      : rdt_test(r->request[i], &done);
 
 	if (status)
@@ -1213,8 +1212,7 @@ int main(int argc, char **argv)
 		else if (strcmp(argv[i], "--world") == 0)
 			only_world = (int)number(argv[i], value);
 		else {
-			fprintf(stderr,
-				"usage: %s [--seed S] [--cases N] [--case K | --world W]\n",
+			fprintf(stderr, "usage: %s [--seed S] [--cases N] [--case K | --world W]\n",
 				argv[0]);
 			return 2;
 		}
