@@ -33,6 +33,7 @@ static inline uint32_t pattern_bits(const struct pattern *p, int who, size_t i, 
 {
 	uint32_t x = (uint32_t)i * 2654435761u;
 
+	x ^= (uint32_t)((uint64_t)i >> 32) * 0xc2b2ae3du;
 	x ^= p->salt + (uint32_t)who * 0x9e3779b1u + (uint32_t)round * 0x85ebca77u;
 	x ^= x >> 16;
 	x *= 0x7feb352du;
