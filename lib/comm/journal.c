@@ -35,6 +35,7 @@ struct published {
 struct reader {
 	struct rdt_remote *remote;
 	uint64_t compared; /* equal up to this number, 0: nothing yet */
+	uint64_t behind;   /* the last round in which the peer had not come to what was read */
 };
 
 struct rdt_journal {
@@ -43,6 +44,8 @@ struct rdt_journal {
 	uint64_t sequence; /* of the last operation */
 	struct reader *readers;
 	int64_t next, interval;
+	uint64_t round; /* of comparisons: each rank that is waited for is asked once in it */
+	uint64_t below; /* the entry before one that a peer has not come to; 0: it has */
 	/* a read under way */
 	int reading; /* the rank; -1: none */
 	uint64_t reading_for, reading_until;
@@ -197,14 +200,20 @@ static bool same(const struct entry *a, const struct entry *b)
 static int judge(rdt_comm *comm, int rank, uint64_t sequence, const struct entry *theirs)
 {
 	struct rdt_journal *j = comm->journal;
+	struct reader *reader = &j->readers[rank];
 	const struct entry *mine = &j->own->entries[sequence % ENTRIES];
 	char a[160], b[160];
 
-	if (theirs->sequence != sequence || mine->sequence != sequence)
-		return 0; /* it has not come there, or both have gone on since */
+	j->below = 0;
+	if (theirs->sequence != sequence || mine->sequence != sequence) {
+		/* It has not come there, or both have gone on since. */
+		reader->behind = j->round;
+		j->below = sequence - 1;
+		return 0;
+	}
 	if (same(mine, theirs)) {
-		if (sequence > j->readers[rank].compared)
-			j->readers[rank].compared = sequence;
+		if (sequence > reader->compared)
+			reader->compared = sequence;
 		return 0;
 	}
 	describe(mine, a, sizeof(a));
@@ -248,33 +257,100 @@ static int end_read(rdt_comm *comm)
 	return judge(comm, rank, j->reading_for, &landed);
 }
 
+/*
+ * Reads a peer's entry. Where it has not come there it is not always late: it may wait in an
+ * operation before, in which there was nothing to do here, for no elements. So the entries before
+ * are read too, down to the one that it has come to.
+ */
+static int read_down(rdt_comm *comm, int rank, uint64_t sequence)
+{
+	struct rdt_journal *j = comm->journal;
+	int status = 0;
+
+	while (!status && !comm->failed && sequence > j->readers[rank].compared &&
+	       sequence + ENTRIES > j->sequence) {
+		status = begin_read(comm, rank, sequence);
+		if (status || j->reading < 0)
+			break; /* no room for it now: in the next round */
+		/* Mapped journals are read at once. */
+		status = end_read(comm);
+		if (j->reading >= 0)
+			break;
+		sequence = j->below;
+	}
+	return status;
+}
+
+/* Goes on with what another pass began. */
+static int read_on(rdt_comm *comm)
+{
+	struct rdt_journal *j = comm->journal;
+	int rank = j->reading, status;
+
+	if (rank < 0)
+		return 0;
+	status = end_read(comm);
+	if (!status && j->reading < 0 && j->below)
+		status = read_down(comm, rank, j->below);
+	return status;
+}
+
 struct waited {
 	rdt_comm *comm;
 	uint64_t sequence;
 	int status;
 };
 
-/* One rank that an operation waits for. One read at a time: the others come in later rounds. */
+/* One rank that an operation waits for. One read at a time: the others come in later passes of the
+ * round. */
 static void compare_with(void *arg, int rank)
 {
 	struct waited *w = arg;
 	struct rdt_journal *j = w->comm->journal;
-	struct reader *reader = &j->readers[rank];
+	const struct reader *reader = &j->readers[rank];
 
 	if (w->status || w->comm->failed || j->reading >= 0 || !reader->remote ||
-	    reader->compared >= w->sequence)
+	    reader->compared >= w->sequence || reader->behind == j->round)
 		return;
-	w->status = begin_read(w->comm, rank, w->sequence);
-	/* Mapped journals are read at once. */
-	if (!w->status)
-		w->status = end_read(w->comm);
+	w->status = read_down(w->comm, rank, w->sequence);
+}
+
+/* The oldest of the operations that run, after number `sequence`. Who had not come to that one has
+ * not come to any later one, so nothing is left out. */
+static rdt_plan *oldest_after(const rdt_comm *comm, uint64_t sequence)
+{
+	rdt_plan *oldest = NULL;
+
+	for (rdt_plan *plan = comm->active; plan; plan = plan->next_active)
+		if (!plan->wire && plan->sequence > sequence &&
+		    (!oldest || plan->sequence < oldest->sequence))
+			oldest = plan;
+	return oldest;
+}
+
+static int compare_all(rdt_comm *comm)
+{
+	struct waited w = { .comm = comm };
+
+	for (rdt_plan *plan = comm->active; plan; plan = plan->next_active) {
+		if (plan->wire)
+			w.status = rdt_transfer_check(plan);
+		if (w.status || comm->failed)
+			return w.status; /* which ends the list */
+	}
+	for (rdt_plan *plan = oldest_after(comm, 0); plan && !w.status && !comm->failed;
+	     plan = oldest_after(comm, w.sequence)) {
+		w.sequence = plan->sequence;
+		rdt_engine_waits_for(&plan->program, compare_with, &w);
+	}
+	return w.status;
 }
 
 int rdt_journal_compare(rdt_comm *comm)
 {
 	struct rdt_journal *j = comm->journal;
-	struct waited w = { .comm = comm };
 	int64_t now = rdt_now();
+	int status;
 
 	if (!j || !comm->active || now < j->next)
 		return 0;
@@ -282,21 +358,21 @@ int rdt_journal_compare(rdt_comm *comm)
 		j->next = now + j->interval;
 		return 0;
 	}
-	w.status = end_read(comm);
-	for (rdt_plan *plan = comm->active; plan && !w.status && !comm->failed;
-	     plan = plan->next_active) {
-		w.sequence = plan->sequence;
-		if (plan->wire)
-			w.status = rdt_transfer_check(plan);
-		else if (plan->sequence)
-			rdt_engine_waits_for(&plan->program, compare_with, &w);
-	}
+	if (j->reading < 0)
+		j->round++;
+	status = read_on(comm);
+	if (!status && !comm->failed)
+		status = compare_all(comm);
 	if (comm->failed)
 		return rdt_fail_again(comm);
-	if (w.status < 0)
-		return rdt_fail_transports(comm, w.status, rdt_last_error());
+	if (status < 0)
+		return rdt_fail_transports(comm, status, rdt_last_error());
+	if (j->reading >= 0) {
+		j->next = now + READ_NS;
+		return 0;
+	}
 	j->interval = j->interval * 2 > LONGEST_NS ? LONGEST_NS : j->interval * 2;
-	j->next = now + (j->reading >= 0 ? READ_NS : j->interval);
+	j->next = now + j->interval;
 	return 0;
 }
 

@@ -18,6 +18,20 @@ struct member {
 	int32_t color, key;
 };
 
+/* Do all ranks divide it? Who waits in another fence, for the plan of a new call, is told here. */
+static int agree(rdt_comm *comm, int64_t deadline)
+{
+	struct rdt_fence fence;
+	int status = rdt_peers_fence(comm, "rdt_comm_split", 0, &fence, deadline);
+
+	if (!status && !fence.equal)
+		status = rdt_fail(comm, RDT_ERR_MISMATCH, -1, true,
+				  "rank %d calls \"%s\", rank %d calls \"%s\": all ranks must make "
+				  "the same calls in the same order",
+				  fence.rank_a, fence.signature_a, fence.rank_b, fence.signature_b);
+	return status;
+}
+
 /* Everybody's color and key. */
 static int exchange(rdt_comm *comm, struct member *members)
 {
@@ -27,6 +41,9 @@ static int exchange(rdt_comm *comm, struct member *members)
 
 	if (!comm->boot)
 		return 0;
+	status = agree(comm, deadline);
+	if (status)
+		return status;
 	snprintf(key, sizeof(key), "split/%" PRIu64, comm->splits);
 	status = rdt_peers_put(comm, key, &members[comm->rank], sizeof(*members));
 	for (int r = 0; r < comm->size && !status; r++) {
