@@ -60,7 +60,7 @@ static const struct argp_option options[] = {
 	{ "batch", 'b', "N", 0, "Samples of one step, over all workers (default 32)", 0 },
 	{ "epochs", 'e', "N", 0, "Passes over the training set (default 30)", 0 },
 	{ "seed", KEY_SEED, "N", 0, "Decides split, order and first weights (default 1)", 0 },
-	{ 0, 'J', "FILE", 0, "Write the results to FILE as JSON", 0 },
+	{ "json", 'J', "FILE", 0, "Write the results to FILE as JSON", 0 },
 	{ "no-progress", KEY_NO_PROGRESS, 0, 0, "No progress bar, even on a terminal", 0 },
 	{ 0 },
 };
@@ -140,6 +140,7 @@ struct worker {
 	float *x;	 /* the rows of a share, one behind the other ... */
 	int *y;		 /* ... and their classes */
 	float *velocity; /* what momentum keeps of the gradients before */
+	FILE *json;	 /* rank 0's results */
 };
 
 struct result {
@@ -361,7 +362,7 @@ static void print_result(const struct worker *w, const struct settings *s,
 		printf("  rank %-4d digest %016" PRIx64 "\n", r, digests[r]);
 }
 
-static int write_json(const struct worker *w, const struct settings *s, const struct result *result,
+static int write_json(struct worker *w, const struct settings *s, const struct result *result,
 		      const uint64_t *digests)
 {
 	json_t *list = json_array(), *root;
@@ -376,7 +377,10 @@ static int write_json(const struct worker *w, const struct settings *s, const st
 			 (json_int_t)s->epochs, "loss", result->loss, "accuracy", result->accuracy,
 			 "samples_per_s", result->samples_per_s, "digests", list);
 	errno = 0;
-	status = root ? json_dump_file(root, s->json, JSON_INDENT(2)) : -1;
+	status = root ? json_dumpf(root, w->json, JSON_INDENT(2)) : -1;
+	if (fclose(w->json))
+		status = -1;
+	w->json = NULL;
 	if (status)
 		fprintf(stderr, "rank %d: cannot write %s: %s\n", w->rank, s->json,
 			errno ? strerror(errno) : "out of memory");
@@ -385,6 +389,20 @@ static int write_json(const struct worker *w, const struct settings *s, const st
 }
 
 /* ---- set-up -------------------------------------------------------------------------- */
+
+/* Before the work, not after it: can the results be written? */
+static int open_json(struct worker *w, const struct settings *s)
+{
+	char text[512];
+
+	if (!s->json || w->rank != 0)
+		return 0;
+	w->json = fopen(s->json, "w");
+	if (w->json)
+		return 0;
+	snprintf(text, sizeof(text), "cannot write %s: %s", s->json, strerror(errno));
+	return failed(w, text);
+}
 
 /* Reads the table and divides it, one row of five for testing; alike on all workers. */
 static int prepare_data(struct worker *w, const struct settings *s)
@@ -452,7 +470,7 @@ static int run(struct worker *w, const struct settings *s)
 		failed(w, "out of memory");
 		goto out;
 	}
-	if (prepare_data(w, s))
+	if (open_json(w, s) || prepare_data(w, s))
 		goto out;
 	/* Workers on several hosts read several files. */
 	if (same_everywhere(w, "data",
@@ -482,7 +500,7 @@ static int run(struct worker *w, const struct settings *s)
 				 digests);
 	if (w->rank == 0) {
 		print_result(w, s, &result, digests, status == 0);
-		if (s->json && write_json(w, s, &result, digests))
+		if (w->json && write_json(w, s, &result, digests))
 			status = -1;
 	}
 out:
@@ -529,6 +547,8 @@ int main(int argc, char **argv)
 	rdt_comm_destroy(w.comm);
 	mlp_free(&w.mlp);
 	table_free(&w.table);
+	if (w.json)
+		fclose(w.json);
 	free(w.order);
 	free(w.velocity);
 	free(w.x);

@@ -11,6 +11,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/error.h"
+#include "lib/memory/alloc.h"
 
 #define GUARD 64 /* bytes before and behind a buffer that nobody may touch */
 #define GUARD_BYTE 0xa7
@@ -46,9 +47,19 @@ int perf_buffers_make(rdt_comm *comm, enum perf_memory memory, uint64_t bytes,
 		      struct perf_buffers *b)
 {
 	size_t whole = (size_t)bytes + 2 * GUARD;
+	const char *local = getenv("RDTRAIN_LOCAL_SIZE");
+	uint64_t ranks = local ? strtoull(local, NULL, 10) : 1;
+	uint64_t need = 2 * whole * (ranks ? ranks : 1), have = rdt_memory_available();
 	int status;
 
 	*b = (struct perf_buffers){ .comm = comm, .memory = memory };
+	if (need > have)
+		return rdt_err(
+			RDT_ERR_NOMEM,
+			"buffers for sizes up to %llu bytes take %llu bytes on this host, and "
+			"%llu are available; try a smaller -e",
+			(unsigned long long)bytes, (unsigned long long)need,
+			(unsigned long long)have);
 	status = make_block(b, whole, &b->in_block, &b->in_mem);
 	if (!status)
 		status = make_block(b, whole, &b->out_block, &b->out_mem);

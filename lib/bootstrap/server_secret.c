@@ -40,7 +40,8 @@ static const struct srv_secret *find(const struct srv_secrets *s, const char *jo
 	return NULL;
 }
 
-/* "JOB SECRET", a comment, or nothing. */
+/* "JOB SECRET", a comment, or nothing. No sentence repeats a word of a line that is wrong: it may
+ * be the secret. */
 static int add_line(struct srv_secrets *s, const char *path, int number, char *line)
 {
 	static const char blanks[] = " \t\r\n";
@@ -57,13 +58,13 @@ static int add_line(struct srv_secrets *s, const char *path, int number, char *l
 	while (end > secret && strchr(blanks, end[-1]))
 		*--end = 0;
 	if (strcmp(job, "*") && !rdt_job_name_ok(job))
-		return rdt_err(RDT_ERR_INVALID, "%s:%d: the job '%.80s': " RDT_JOB_NAME_RULE, path,
-			       number, job);
+		return rdt_err(RDT_ERR_INVALID, "%s:%d: the name of the job: " RDT_JOB_NAME_RULE,
+			       path, number);
 	if (end == secret)
-		return rdt_err(
-			RDT_ERR_INVALID,
-			"%s:%d: job %s has no secret; a line is JOB SECRET, and * is any job", path,
-			number, job);
+		return rdt_err(RDT_ERR_INVALID,
+			       "%s:%d: one word; a line is JOB SECRET, and * is any job. A file "
+			       "that holds one secret alone goes into RDTRAIN_SECRET_FILE",
+			       path, number);
 	if (end - secret >= (ptrdiff_t)sizeof(s->first->secret))
 		return rdt_err(RDT_ERR_INVALID, "%s:%d: the secret is longer than %zu characters",
 			       path, number, sizeof(s->first->secret) - 1);

@@ -7,6 +7,7 @@
 #define RDT_ALLOC_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 struct rdt_block {
 	void *base;
@@ -16,6 +17,9 @@ struct rdt_block {
 
 /* Zeroed, page-aligned, backed from the start (a full machine is NOMEM here, not SIGBUS later).
  * NOMEM, SYSTEM. */
+/* Bytes that this machine can still give, swap included; UINT64_MAX when it does not say. */
+uint64_t rdt_memory_available(void);
+
 int rdt_block_map(size_t bytes, struct rdt_block *block);
 void rdt_block_unmap(struct rdt_block *block);
 

@@ -128,9 +128,9 @@ static void bad_secret_files_are_refused(void **state)
 		mode_t mode;
 		const char *words;
 	} bad[] = {
-		{ "job s\n", 0640, "chmod 600" }, { "", 0600, "no secret" },
-		{ "job\n", 0600, ":1: job job" }, { "a 1\na 2\n", 0600, ":2: job a" },
-		{ "\n\n\x01 s", 0600, ":3:" },
+		{ "job s\n", 0640, "chmod 600" },      { "", 0600, "no secret" },
+		{ "hunter2\n", 0600, ":1: one word" }, { "a 1\na 2\n", 0600, ":2: job a" },
+		{ "\n\n\x01hunter2 s", 0600, ":3:" },
 	};
 	char path[] = "/tmp/rdtrain-secrets-XXXXXX";
 	struct event_base *base = event_base_new();
@@ -146,6 +146,7 @@ static void bad_secret_files_are_refused(void **state)
 		assert_int_equal(fchmod(fd, bad[i].mode), 0);
 		assert_int_equal(rdt_server_new(base, &config, &server), RDT_ERR_INVALID);
 		assert_says(bad[i].words);
+		assert_null(strstr(rdt_last_error(), "hunter2")); /* it may be the secret */
 	}
 	config.secret = "both";
 	assert_int_equal(rdt_server_new(base, &config, &server), RDT_ERR_INVALID);

@@ -107,6 +107,10 @@ static void more_memory_than_there_is_is_an_error(void **state)
 	assert_int_equal(rdt_block_map(SIZE_MAX, &block), RDT_ERR_NOMEM);
 	assert_int_equal(rdt_block_map((size_t)1 << 60, &block), RDT_ERR_NOMEM);
 	assert_non_null(strstr(rdt_last_error(), "1152921504606846976"));
+	/* More than there is, and less than an address space: refused before a page is touched. */
+	assert_true(rdt_memory_available() < (uint64_t)1 << 46);
+	assert_int_equal(rdt_block_map((size_t)rdt_memory_available() * 2, &block), RDT_ERR_NOMEM);
+	assert_non_null(strstr(rdt_last_error(), "this machine has"));
 }
 
 int main(void)
