@@ -1236,7 +1236,9 @@ int main(int argc, char **argv)
 		draw_case(&c, &w, only_case);
 		say_case(&words, &w, &c);
 		printf("%s\n", words.text);
-		return !run_world(&(struct range){ &w, only_case, only_case }, argv[0]);
+		failures = !run_world(&(struct range){ &w, only_case, only_case }, argv[0]);
+		printf("%s", failures ? "" : "it is right\n");
+		return failures;
 	}
 	for (int k = 0; k < (cases + CASES - 1) / CASES && failures < 3; k++) {
 		struct range range = { &w, k * CASES, k * CASES + CASES - 1 };
