@@ -104,7 +104,8 @@ struct rdt_bootstrap_ops {
 	 * While get() and fence() wait, they call idle(arg) at least every millisecond, so that
 	 * what the caller has in flight goes on: peers may need it before they can come to the
 	 * fence themselves. It returns how much it did, or a negative status, which ends the wait
-	 * and is its result; it must not call watch(). NULL: nothing to do meanwhile.
+	 * and is its result; it must not call watch(), and get() only while fence() waits. NULL:
+	 * nothing to do meanwhile.
 	 */
 	void (*set_idle)(struct rdt_bootstrap *b, int (*idle)(void *arg), void *arg);
 	/* Tells all members. Does not wait. */

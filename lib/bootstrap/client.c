@@ -45,6 +45,9 @@ struct client {
 	uint32_t number, fences;
 	int (*idle)(void *arg); /* see set_idle */
 	void *idle_arg;
+	/* The answer of the fence that waits may come while idle() waits for a value. */
+	bool fencing, fenced;
+	struct rdt_message fence_answer;
 	bool told_service_gone;
 	char abort_text[RDT_TEXT_MAX];
 	size_t first, have, room; /* events: a ring, one for each other member and two more */
@@ -115,16 +118,33 @@ static int receive(struct client *c, struct rdt_message *m, int64_t deadline)
 	}
 }
 
+/* The caller's other work. It may come back here for a value, and is not called from there. */
+static int do_idle(struct client *c)
+{
+	int (*idle)(void *arg) = c->idle;
+	int did;
+
+	c->idle = NULL;
+	did = idle(c->idle_arg);
+	c->idle = idle;
+	return did;
+}
+
 /* receive(), and the caller's other work meanwhile. A negative status of that is in *idle. */
 static int receive_idling(struct client *c, struct rdt_message *m, int64_t deadline, int *idle)
 {
 	while (c->idle) {
-		int did = c->idle(c->idle_arg), status;
+		int did = do_idle(c), status;
 		int64_t slice = did > 0 ? rdt_now() : rdt_now() + IDLE_NS;
 
 		if (did < 0) {
 			*idle = did;
 			return did;
+		}
+		if (c->fenced) {
+			c->fenced = false;
+			*m = c->fence_answer;
+			return RDT_OK;
 		}
 		status = receive(c, m, slice < deadline ? slice : deadline);
 		if (status != RDT_AGAIN || rdt_now() >= deadline)
@@ -145,6 +165,11 @@ static int ask(struct client *c, const struct rdt_message *request, enum rdt_mes
 		status = receive_idling(c, answer, deadline, idle);
 		if (!status && answer->type == type && answer->number == request->number)
 			return RDT_OK;
+		if (!status && answer->type == RDT_MSG_FENCED && c->fencing &&
+		    answer->number == c->fences) {
+			c->fence_answer = *answer;
+			c->fenced = true;
+		}
 	}
 	return status;
 }
@@ -489,7 +514,9 @@ static int client_fence(struct rdt_bootstrap *b, const char *signature, uint64_t
 			       RDT_SIGNATURE_MAX - 1, signature);
 	m.number = ++c->fences;
 	snprintf(m.signature, sizeof(m.signature), "%s", signature);
+	c->fencing = true;
 	status = ask(c, &m, RDT_MSG_FENCED, &answer, deadline, &idle);
+	c->fencing = c->fenced = false;
 	if (idle)
 		return idle;
 	if (status == RDT_AGAIN) {

@@ -42,12 +42,13 @@ static int keep_going(void *arg)
 }
 
 /* Operations in flight go on while this rank waits at the rendezvous: a peer may have to finish one
- * before it comes there itself. They must not ask there themselves meanwhile. */
-static void idle_while(rdt_comm *comm, bool waiting)
+ * before it comes there itself. They must not ask there themselves meanwhile; only in a fence they
+ * may, for which peers can be as late as they like. */
+static void idle_while(rdt_comm *comm, bool waiting, bool fence)
 {
 	bool idle = waiting && (comm->active || comm->opening);
 
-	comm->asking = waiting;
+	comm->asking = waiting && !fence;
 	comm->boot_ops->set_idle(comm->boot, idle ? keep_going : NULL, comm);
 }
 
@@ -56,9 +57,9 @@ int rdt_peers_fence(rdt_comm *comm, const char *signature, uint64_t flags, struc
 {
 	int status;
 
-	idle_while(comm, true);
+	idle_while(comm, true, true);
 	status = comm->boot_ops->fence(comm->boot, signature, flags, fence, deadline);
-	idle_while(comm, false);
+	idle_while(comm, false, false);
 	return settle(comm, status);
 }
 
@@ -69,9 +70,9 @@ int rdt_peers_get(rdt_comm *comm, int rank, const char *key, void *value, size_t
 
 	size_t room = *length;
 
-	idle_while(comm, true);
+	idle_while(comm, true, false);
 	status = comm->boot_ops->get(comm->boot, rank, key, value, length, deadline);
-	idle_while(comm, false);
+	idle_while(comm, false, false);
 	if (status == 0 && *length > room)
 		status = rdt_err(RDT_ERR_SYSTEM,
 				 "rank %d has put %zu bytes as '%s', and at most %zu make sense: "
@@ -84,9 +85,9 @@ int rdt_peers_put(rdt_comm *comm, const char *key, const void *value, size_t len
 {
 	int status;
 
-	idle_while(comm, true);
+	idle_while(comm, true, false);
 	status = comm->boot_ops->put(comm->boot, key, value, length);
-	idle_while(comm, false);
+	idle_while(comm, false, false);
 	return settle(comm, status);
 }
 
@@ -94,9 +95,9 @@ void rdt_peers_leave(rdt_comm *comm, double seconds)
 {
 	struct rdt_fence fence;
 
-	idle_while(comm, true);
+	idle_while(comm, true, true);
 	comm->boot_ops->fence(comm->boot, "leave", 0, &fence, rdt_deadline(seconds));
-	idle_while(comm, false);
+	idle_while(comm, false, false);
 }
 
 /* ---- opening

@@ -195,6 +195,49 @@ static void an_operation_goes_on_while_a_plan_is_made(void **state)
 	unsetenv("RDTRAIN_TIMEOUT");
 }
 
+/* The first message between two ranks, whose receiver comes late and then waits for it: the sender
+ * is at the rendezvous by then, and has to find there, too, that the receiver has come. */
+static int message_while_agreeing(int rank, int n, void *arg)
+{
+	const bool split = *(const bool *)arg;
+	enum { COUNT = 50001 };
+	static int32_t v[COUNT];
+	rdt_request *request;
+	rdt_comm *comm, *part = NULL;
+
+	RANK_CHECK(rdt_comm_create(NULL, &comm) == 0);
+	if (rank == 0) {
+		test_fill(v, COUNT, RDT_INT32, RDT_SUM, 0, 1);
+		RANK_CHECK(rdt_send_start(comm, v, COUNT, RDT_INT32, n - 1, &request) == 0);
+	}
+	if (rank == n - 1) {
+		usleep(100000);
+		RANK_CHECK(rdt_recv(comm, v, COUNT, RDT_INT32, 0) == 0);
+		for (size_t i = 0; i < COUNT; i++)
+			RANK_CHECK(v[i] == test_value(0, i, 1, RDT_SUM));
+	}
+	if (split)
+		RANK_CHECK(rdt_comm_split(comm, 0, 0, &part) == 0);
+	else
+		RANK_CHECK(rdt_barrier(comm) == 0);
+	if (rank == 0)
+		RANK_CHECK(rdt_wait(request) == 0);
+	rdt_comm_destroy(part);
+	rdt_comm_destroy(comm);
+	return 0;
+}
+
+static void a_message_goes_on_while_a_plan_is_made(void **state)
+{
+	(void)state;
+	setenv("RDTRAIN_TIMEOUT", "20", 1);
+	for (int split = 0; split < 2; split++) {
+		assert_true(ranks_run(2, 60, message_while_agreeing, &(bool){ split }));
+		assert_true(ranks_run(3, 60, message_while_agreeing, &(bool){ split }));
+	}
+	unsetenv("RDTRAIN_TIMEOUT");
+}
+
 /* Plans that are made and thrown away, by some ranks sooner than by others. */
 static int unused_plans(int rank, int n, void *arg)
 {
@@ -352,6 +395,8 @@ static int mismatch(int rank, int n, void *arg)
 	(void)n;
 	(void)arg;
 	RANK_CHECK(rdt_comm_create(NULL, &comm) == 0);
+	/* Or the failure of two ends the communicator that the third is still making. */
+	RANK_CHECK(rdt_barrier(comm) == 0);
 	status = rdt_allreduce(comm, v, v, rank == 1 ? 7 : 8, RDT_FLOAT32, RDT_SUM);
 	RANK_CHECK(status == RDT_ERR_MISMATCH);
 	RANK_CHECK(strstr(rdt_last_error(), "allreduce of 7 float32, sum"));
@@ -374,6 +419,7 @@ int main(void)
 		cmocka_unit_test(nobody_leaves_a_barrier_before_everybody_came),
 		cmocka_unit_test(operations_in_flight_complete_in_any_order),
 		cmocka_unit_test(an_operation_goes_on_while_a_plan_is_made),
+		cmocka_unit_test(a_message_goes_on_while_a_plan_is_made),
 		cmocka_unit_test(plans_may_be_destroyed_without_ever_running),
 		cmocka_unit_test(more_shapes_than_are_remembered_work),
 		cmocka_unit_test(an_all_to_all_may_be_in_place_or_not_from_call_to_call),
