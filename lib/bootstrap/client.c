@@ -469,6 +469,20 @@ static int client_get(struct rdt_bootstrap *b, int rank, const char *key, void *
 	return RDT_OK;
 }
 
+/* The first fence is where all meet; what is waited for at the others is a call. */
+static int missing(const struct client *c, const struct rdt_message *fence, const char *whom)
+{
+	if (fence->number == 1)
+		return rdt_err(RDT_ERR_TIMEOUT,
+			       "rank %d waited for %s, not yet at the rendezvous %s for job %s of "
+			       "%d ranks: do they run, with the same address, job and size? "
+			       "(RDTRAIN_START_TIMEOUT is how long to wait for them)",
+			       c->who.rank, whom, c->who.rendezvous, c->who.job, c->who.world);
+	return rdt_err(RDT_ERR_TIMEOUT,
+		       "rank %d waited in vain in \"%s\" for %s; see what they are doing",
+		       c->who.rank, fence->signature, whom);
+}
+
 /* The deadline of a fence has passed: asks who is missing. The answer of the fence itself may
  * still cross the question; then that counts. */
 static int fence_late(struct client *c, const struct rdt_message *fence, struct rdt_message *answer)
@@ -484,18 +498,14 @@ static int fence_late(struct client *c, const struct rdt_message *fence, struct 
 		if (answer->type == RDT_MSG_FENCED)
 			return RDT_OK;
 		if (answer->type == RDT_MSG_MISSING)
-			return rdt_err(RDT_ERR_TIMEOUT,
-				       "rank %d waited in vain at fence %u (%s) for %s; see what "
-				       "they are doing",
-				       c->who.rank, fence->number, fence->signature, answer->text);
+			return missing(c, fence, answer->text);
 	}
 	if (status != RDT_AGAIN)
 		return service_gone(c);
-	return rdt_err(
-		RDT_ERR_TIMEOUT,
-		"rank %d waited in vain at fence %u (%s), and the rendezvous service at %s did "
-		"not say for whom",
-		c->who.rank, fence->number, fence->signature, c->who.rendezvous);
+	return rdt_err(RDT_ERR_TIMEOUT,
+		       "rank %d waited in vain in \"%s\", and the rendezvous service at %s did not "
+		       "say for whom",
+		       c->who.rank, fence->signature, c->who.rendezvous);
 }
 
 static int client_fence(struct rdt_bootstrap *b, const char *signature, uint64_t flags,
