@@ -66,9 +66,20 @@ check "and an address that means something on each" exits 2 $run --nodes 2 --nod
 check "--help helps" exits 0 $run --help
 check "an unknown command of the program is 2" exits 2 "$1" no-such-command
 
+# No two runs of this test see each other's sleepers.
+nap=9$$
+# Who was killed is not dead at once, and an orphan is nobody's to wait for.
+gone() {
+	for _ in $(seq 100); do
+		pgrep -f "sleep $nap" >/dev/null || return 0
+		sleep 0.05
+	done
+	return 1
+}
+
 # Interrupts: the workers end, also those that ignore the first signal; nothing stays.
 interrupted() {
-	$run -n 2 -- bash -c "$2"' echo ready; sleep 97531 & wait; wait' >"$work/out" 2>"$work/err" &
+	$run -n 2 -- bash -c "$2"' echo ready; sleep '$nap' & wait; wait' >"$work/out" 2>"$work/err" &
 	local pid=$! status
 	for _ in $(seq 200); do
 		[ "$(grep -c ready "$work/out")" = 2 ] && break
@@ -78,7 +89,7 @@ interrupted() {
 	[ -n "${3:-}" ] && { sleep 0.3; kill -"$1" $pid; }
 	wait $pid
 	status=$?
-	pgrep -f 'sleep 97531' && return 1
+	gone || return 1
 	return $status
 }
 interrupted INT ''
@@ -88,7 +99,7 @@ check "SIGTERM ends the workers and is 143" test $? = 143
 interrupted INT "trap '' TERM;" again
 check "a second SIGINT ends those that do not listen" test $? = 130
 # Killed itself, it leaves no worker behind.
-$run -n 2 -- sh -c 'echo ready; exec sleep 86420' >"$work/out" 2>&1 &
+$run -n 2 -- sh -c "echo ready; exec sleep $nap" >"$work/out" 2>&1 &
 pid=$!
 for _ in $(seq 200); do
 	[ "$(grep -c ready "$work/out")" = 2 ] && break
@@ -96,11 +107,7 @@ for _ in $(seq 200); do
 done
 kill -KILL $pid
 wait $pid 2>/dev/null
-for _ in $(seq 100); do
-	pgrep -f 'sleep 86420' >/dev/null || break
-	sleep 0.05
-done
-check "its own SIGKILL takes the workers with it" test -z "$(pgrep -f 'sleep 86420')"
+check "its own SIGKILL takes the workers with it" gone
 
 # 30 MB from each of two workers, through a reader that is slow at first.
 $run -n 2 -- sh -c 'seq 1 4000000' | (sleep 1; awk '{ n[$1]++; s[$1] += $2 } END { for (r in n) printf "%s %d %.0f\n", r, n[r], s[r] }' |
@@ -128,8 +135,8 @@ wait $pid
 check "an interrupt is heard while the reader sleeps" test $? = 130
 exec 7>&-
 # What a worker leaves behind ends with it, whether it writes or holds the pipe.
-check "a background process does not hold the job up" exits 0 $run -n 2 -- sh -c 'yes & sleep 97531 & echo done'
-check "and is gone" test -z "$(pgrep -f 'sleep 97531')"
+check "a background process does not hold the job up" exits 0 $run -n 2 -- sh -c "yes & sleep $nap & echo done"
+check "and is gone" gone
 check "nor one in a session of its own" exits 0 timeout 20 $run -n 2 -- sh -c 'setsid sleep 3 & echo done'
 
 [ $failures -eq 0 ]
