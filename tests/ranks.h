@@ -31,8 +31,8 @@ bool ranks_run_result(int n, double seconds, int (*fn)(int rank, int n, void *ar
 
 /*
  * With RDTRAIN_TRANSPORT=verbs on a machine without a usable device: says why and exits with 77,
- * which ctest counts as skipped; with RDTRAIN_TEST_REQUIRE_VERBS=1 too it exits with 1. For the top of
- * main().
+ * which ctest counts as skipped; with RDTRAIN_TEST_REQUIRE_VERBS=1 too it exits with 1. For the top
+ * of main().
  */
 void ranks_need_device(void);
 

@@ -366,8 +366,8 @@ static void the_choice_is_the_fastest(void **state)
 				    c[k].prediction.time_ps >= c[0].prediction.time_ps);
 		best = rdt_select(&selector, RDT_COLL_ALLREDUCE, what.bytes, NULL);
 		assert_ptr_equal(best, c[0].algorithm);
-		assert_ptr_equal(rdt_select(&selector, RDT_COLL_ALLREDUCE, 2 * what.bytes - 1, NULL),
-				 best);
+		assert_ptr_equal(
+			rdt_select(&selector, RDT_COLL_ALLREDUCE, 2 * what.bytes - 1, NULL), best);
 	}
 }
 

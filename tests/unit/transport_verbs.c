@@ -59,7 +59,7 @@ static void an_address_blob_is_read_as_it_was_written(void **state)
 				     .rank = 70000,
 				     .link_layer = IBV_LINK_LAYER_ETHERNET,
 				     .nonce_hash = 0x123456789abcdef0,
-				     				     .device = "mlx5_0",
+				     .device = "mlx5_0",
 				     .n = RDT_VERBS_ADDRESSES },
 			      out;
 	size_t length;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The verbs transport on a real device: a few processes on this host, connected through it, each
- * test in processes of its own. Skipped (77) where there is no device, unless RDTRAIN_TEST_REQUIRE_VERBS
- * is set: then that is a failure.
+ * test in processes of its own. Skipped (77) where there is no device, unless
+ * RDTRAIN_TEST_REQUIRE_VERBS is set: then that is a failure.
  */
 #include <errno.h>
 #include <poll.h>
@@ -1097,7 +1097,8 @@ static void a_write_to_memory_that_is_gone_is_explained(void **state)
 	run(2, stale_key_body, 0);
 }
 
-/* ---- published memory, which peers read ------------------------------------------------------- */
+/* ---- published memory, which peers read -------------------------------------------------------
+ */
 
 static void get(struct world *w, int peer, struct rdt_remote *from, uint64_t offset, void *dst,
 		uint64_t length)
