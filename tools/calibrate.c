@@ -353,11 +353,21 @@ static void begin(struct calibration *c, rdt_comm *comm)
 	list(c);
 }
 
-static int open_file(const char *file, FILE **to)
+/* Before the work, and told to all: so all end alike. */
+static int open_file(rdt_comm *comm, const char *file, FILE **to)
 {
-	*to = fopen(file, "we");
-	return *to ? 0
-		   : rdt_err_errno(RDT_ERR_INVALID, "--calibrate: \"%s\" cannot be written", file);
+	int32_t bad = 0;
+	int status;
+
+	if (comm->rank == 0) {
+		*to = fopen(file, "we");
+		bad = *to ? 0 : errno;
+	}
+	status = rdt_broadcast(comm, &bad, 1, RDT_INT32, 0);
+	if (status || !bad)
+		return status;
+	return rdt_err(RDT_ERR_INVALID, "--calibrate: rank 0 cannot write \"%s\": %s", file,
+		       strerror(bad));
 }
 
 int perf_calibrate(rdt_comm *comm, const char *file)
@@ -378,8 +388,8 @@ int perf_calibrate(rdt_comm *comm, const char *file)
 		status = rdt_err(RDT_ERR_INVALID,
 				 "--calibrate needs two ranks or more: rdtrain run -n 2 -- rdtrain "
 				 "perf --calibrate");
-	if (!status && comm->rank == 0)
-		status = open_file(file, &to);
+	if (!status)
+		status = open_file(comm, file, &to);
 	if (!status)
 		status = perf_buffers_make(comm, PERF_ALLOC, sizes[SIZES - 1], &buffers);
 	if (!status) {

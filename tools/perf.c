@@ -309,6 +309,7 @@ int rdt_cmd_perf(int argc, char **argv)
 	};
 	int64_t wrong = 0;
 	rdt_comm *comm;
+	bool usage;
 	int status;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &settings);
@@ -319,13 +320,15 @@ int rdt_cmd_perf(int argc, char **argv)
 	}
 	status = settings.calibrate ? perf_calibrate(comm, settings.calibrate)
 				    : run_all(&settings, comm, &wrong);
-	if (status) {
+	/* All ranks find out alike that they cannot calibrate. */
+	usage = settings.calibrate && status == RDT_ERR_INVALID;
+	if (status)
 		fprintf(stderr, "rdtrain perf: rank %d: %s\n", rdt_comm_rank(comm),
 			rdt_last_error());
+	if (status && !usage)
 		rdt_comm_abort(comm); /* nobody shall wait for this rank */
-	}
 	rdt_comm_destroy(comm);
-	if (status == RDT_ERR_INVALID && settings.calibrate)
+	if (usage)
 		return 2;
 	return status || wrong ? EXIT_FAILURE : EXIT_SUCCESS;
 }

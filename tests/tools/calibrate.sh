@@ -39,7 +39,7 @@ RDTRAIN_MODEL=$dir/my.model RDTRAIN_DEBUG=INFO expect 0 'Out of bounds values : 
 	fail "not oneshot on all three ranks, in place and not"
 
 expect 2 "needs two ranks" 1 --calibrate="$dir/my.model"
-expect 2 "nowhere/my.model\" cannot be written" 2 --calibrate="$dir/nowhere/my.model"
+expect 2 "cannot write \"$dir/nowhere/my.model\": No such file" 2 --calibrate="$dir/nowhere/my.model"
 RDTRAIN_MODEL=$dir/none expect 1 "neither a built-in model" 2 allreduce -e 8
 echo 'host.put = much' >"$dir/bad.model"
 RDTRAIN_MODEL=$dir/bad.model expect 1 'line 1: host.put is "much"; write nanoseconds' 2 allreduce -e 8
