@@ -9,6 +9,9 @@
 #define RAGGED RDT_ALG_RAGGED
 
 const struct rdt_algorithm rdt_algorithms[] = {
+	{ "board", RDT_COLL_ALLREDUCE, rdt_emit_board,
+	  "ranks of one host read each other's vectors", SYMMETRIC | RANK_ORDER, rdt_applies_direct,
+	  rdt_cost_board },
 	{ "oneshot", RDT_COLL_ALLREDUCE, rdt_emit_oneshot,
 	  "every rank puts its vector to every other", SYMMETRIC | RANK_ORDER, NULL,
 	  rdt_cost_oneshot },

@@ -62,6 +62,11 @@ bool rdt_algorithm_applies(const struct rdt_algorithm *algorithm, int size,
 int rdt_emit_oneshot(const struct rdt_group *, const struct rdt_shape *, struct rdt_schedule *);
 struct rdt_cost rdt_cost_oneshot(int size, const struct rdt_shape *);
 
+/* board.c */
+#define RDT_BOARD_HEADER 8 /* bytes before the vector on a board */
+int rdt_emit_board(const struct rdt_group *, const struct rdt_shape *, struct rdt_schedule *);
+struct rdt_cost rdt_cost_board(int size, const struct rdt_shape *);
+
 /* exchange.c: everybody with everybody, block by block */
 int rdt_emit_exchange_allreduce(const struct rdt_group *, const struct rdt_shape *,
 				struct rdt_schedule *);

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/engine/board.h"
+
 #include "shape.h"
 #include "transfer.h"
 
@@ -500,8 +502,8 @@ int rdt_bind_forget(rdt_comm *comm, uint64_t number)
 	return comm->boot_ops->forget(comm->boot, key);
 }
 
-int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, const struct rdt_agreed *agreed,
-		      int64_t deadline)
+static int exchange(rdt_plan *plan, uint64_t sequence, const struct rdt_agreed *agreed,
+		    int64_t deadline)
 {
 	struct rdt_program *p = &plan->program;
 	rdt_comm *comm = plan->comm;
@@ -533,6 +535,16 @@ int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, const struct rdt_agreed
 			return status;
 	}
 	return 0;
+}
+
+int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, const struct rdt_agreed *agreed,
+		      int64_t deadline)
+{
+	struct rdt_program *p = &plan->program;
+	int status = exchange(plan, sequence, agreed, deadline);
+
+	p->board = !status && plan->algorithm->emit == rdt_emit_board && rdt_board_suits(p);
+	return status;
 }
 
 void rdt_bind_free(rdt_plan *plan)

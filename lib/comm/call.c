@@ -2,14 +2,6 @@
 /* The public collectives, three forms each: what the user said becomes a struct rdt_call. */
 #include "comm.h"
 
-static int run(rdt_comm *comm, const struct rdt_call *call)
-{
-	struct rdt_request *request;
-	int status = rdt_request_start(comm, call, &request);
-
-	return status ? status : rdt_wait(request);
-}
-
 static int start(rdt_comm *comm, const struct rdt_call *call, rdt_request **request)
 {
 	if (!request)
@@ -51,7 +43,7 @@ int rdt_allreduce(rdt_comm *comm, const void *in, void *out, size_t count, enum 
 {
 	struct rdt_call call = allreduce_call(in, out, count, type, op);
 
-	return run(comm, &call);
+	return rdt_request_run(comm, &call);
 }
 
 int rdt_allreduce_start(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
@@ -90,7 +82,7 @@ int rdt_reduce_scatter(rdt_comm *comm, const void *in, void *out, size_t count, 
 {
 	struct rdt_call call = reduce_scatter_call(in, out, count, type, op);
 
-	return run(comm, &call);
+	return rdt_request_run(comm, &call);
 }
 
 int rdt_reduce_scatter_start(rdt_comm *comm, const void *in, void *out, size_t count,
@@ -130,7 +122,7 @@ int rdt_reduce_scatterv(rdt_comm *comm, const void *in, void *out, const size_t 
 {
 	struct rdt_call call = reduce_scatterv_call(in, out, counts, type, op);
 
-	return run(comm, &call);
+	return rdt_request_run(comm, &call);
 }
 
 int rdt_reduce_scatterv_start(rdt_comm *comm, const void *in, void *out, const size_t *counts,
@@ -166,7 +158,7 @@ int rdt_allgather(rdt_comm *comm, const void *in, void *out, size_t count, enum 
 {
 	struct rdt_call call = allgather_call(in, out, count, type);
 
-	return run(comm, &call);
+	return rdt_request_run(comm, &call);
 }
 
 int rdt_allgather_start(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
@@ -205,7 +197,7 @@ int rdt_allgatherv(rdt_comm *comm, const void *in, void *out, const size_t *coun
 {
 	struct rdt_call call = allgatherv_call(in, out, counts, type);
 
-	return run(comm, &call);
+	return rdt_request_run(comm, &call);
 }
 
 int rdt_allgatherv_start(rdt_comm *comm, const void *in, void *out, const size_t *counts,
@@ -242,7 +234,7 @@ int rdt_broadcast(rdt_comm *comm, void *buf, size_t count, enum rdt_type type, i
 {
 	struct rdt_call call = broadcast_call(buf, count, type, root);
 
-	return run(comm, &call);
+	return rdt_request_run(comm, &call);
 }
 
 int rdt_broadcast_start(rdt_comm *comm, void *buf, size_t count, enum rdt_type type, int root,
@@ -282,7 +274,7 @@ int rdt_reduce(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt
 {
 	struct rdt_call call = reduce_call(in, out, count, type, op, root);
 
-	return run(comm, &call);
+	return rdt_request_run(comm, &call);
 }
 
 int rdt_reduce_start(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
@@ -321,7 +313,7 @@ int rdt_gather(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt
 {
 	struct rdt_call call = gather_call(in, out, count, type, root);
 
-	return run(comm, &call);
+	return rdt_request_run(comm, &call);
 }
 
 int rdt_gather_start(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
@@ -361,7 +353,7 @@ int rdt_gatherv(rdt_comm *comm, const void *in, void *out, const size_t *counts,
 {
 	struct rdt_call call = gatherv_call(in, out, counts, type, root);
 
-	return run(comm, &call);
+	return rdt_request_run(comm, &call);
 }
 
 int rdt_gatherv_start(rdt_comm *comm, const void *in, void *out, const size_t *counts,
@@ -400,7 +392,7 @@ int rdt_scatter(rdt_comm *comm, const void *in, void *out, size_t count, enum rd
 {
 	struct rdt_call call = scatter_call(in, out, count, type, root);
 
-	return run(comm, &call);
+	return rdt_request_run(comm, &call);
 }
 
 int rdt_scatter_start(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
@@ -440,7 +432,7 @@ int rdt_scatterv(rdt_comm *comm, const void *in, void *out, const size_t *counts
 {
 	struct rdt_call call = scatterv_call(in, out, counts, type, root);
 
-	return run(comm, &call);
+	return rdt_request_run(comm, &call);
 }
 
 int rdt_scatterv_start(rdt_comm *comm, const void *in, void *out, const size_t *counts,
@@ -476,7 +468,7 @@ int rdt_alltoall(rdt_comm *comm, const void *in, void *out, size_t count, enum r
 {
 	struct rdt_call call = alltoall_call(in, out, count, type);
 
-	return run(comm, &call);
+	return rdt_request_run(comm, &call);
 }
 
 int rdt_alltoall_start(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
@@ -516,7 +508,7 @@ int rdt_alltoallv(rdt_comm *comm, const void *in, const size_t *counts, void *ou
 {
 	struct rdt_call call = alltoallv_call(in, counts, out, out_counts, type);
 
-	return run(comm, &call);
+	return rdt_request_run(comm, &call);
 }
 
 int rdt_alltoallv_start(rdt_comm *comm, const void *in, const size_t *counts, void *out,
@@ -548,7 +540,7 @@ int rdt_barrier(rdt_comm *comm)
 {
 	struct rdt_call call = barrier_call();
 
-	return run(comm, &call);
+	return rdt_request_run(comm, &call);
 }
 
 int rdt_barrier_start(rdt_comm *comm, rdt_request **request)
@@ -584,7 +576,7 @@ int rdt_send(rdt_comm *comm, const void *in, size_t count, enum rdt_type type, i
 {
 	struct rdt_call call = send_call(comm, in, count, type, peer);
 
-	return run(comm, &call);
+	return rdt_request_run(comm, &call);
 }
 
 int rdt_send_start(rdt_comm *comm, const void *in, size_t count, enum rdt_type type, int peer,
@@ -622,7 +614,7 @@ int rdt_recv(rdt_comm *comm, void *out, size_t count, enum rdt_type type, int pe
 {
 	struct rdt_call call = recv_call(comm, out, count, type, peer);
 
-	return run(comm, &call);
+	return rdt_request_run(comm, &call);
 }
 
 int rdt_recv_start(rdt_comm *comm, void *out, size_t count, enum rdt_type type, int peer,

@@ -103,6 +103,23 @@ static bool is_in_place(const rdt_comm *comm, const struct rdt_call *call)
 	}
 }
 
+/* The function that was called, without its rdt_. */
+static const char *name_of(const rdt_comm *comm, const struct rdt_call *call)
+{
+	static const char *const by_counts[RDT_COLL_COUNT] = {
+		[RDT_COLL_REDUCE_SCATTER] = "reduce_scatterv",
+		[RDT_COLL_ALLGATHER] = "allgatherv",
+		[RDT_COLL_GATHER] = "gatherv",
+		[RDT_COLL_SCATTER] = "scatterv",
+		[RDT_COLL_ALLTOALL] = "alltoallv",
+	};
+
+	if (call->collective == RDT_COLL_SEND)
+		return comm && call->root == comm->rank ? "send" : "recv";
+	return call->by_counts ? by_counts[call->collective]
+			       : rdt_collective_name(call->collective);
+}
+
 static int check_buffers(const rdt_comm *comm, const struct rdt_call *call, const char *name)
 {
 	uint64_t in = rdt_call_bytes(comm, call, RDT_INPUT);
@@ -162,11 +179,9 @@ static int check_rank(const rdt_comm *comm, const char *name, const char *what, 
 
 int rdt_call_check(rdt_comm *comm, const struct rdt_call *call)
 {
-	char name[32];
+	const char *name = name_of(comm, call);
 	int status = 0;
 
-	snprintf(name, sizeof(name), "%s%s", rdt_collective_name(call->collective),
-		 call->by_counts ? "v" : "");
 	if (!comm)
 		return rdt_err(RDT_ERR_INVALID, "rdt_%s: no communicator", name);
 	if (call->collective == RDT_COLL_BARRIER)
@@ -182,7 +197,6 @@ int rdt_call_check(rdt_comm *comm, const struct rdt_call *call)
 	if (!status && call->collective == RDT_COLL_SEND) {
 		bool sends = call->root == comm->rank;
 
-		snprintf(name, sizeof(name), "%s", sends ? "send" : "recv");
 		status = check_rank(comm, name, "peer", sends ? call->peer : call->root);
 		if (!status && call->peer == call->root)
 			status = rdt_err(RDT_ERR_INVALID,

@@ -140,6 +140,27 @@ const struct rdt_algorithm *rdt_choose(rdt_comm *comm, const struct rdt_shaper *
 	return a;
 }
 
+int rdt_predicted(rdt_comm *comm, const struct rdt_call *call, const struct rdt_agreed *agreed,
+		  uint64_t *time_ps)
+{
+	struct rdt_prediction prediction;
+	const struct rdt_algorithm *algorithm;
+	struct rdt_simulation what;
+	struct rdt_shaper shaper;
+	int status = rdt_shaper_open(&shaper, comm, call, agreed);
+
+	*time_ps = UINT64_MAX;
+	if (status)
+		return status;
+	algorithm = rdt_choose(comm, &shaper);
+	what = simulation_of(comm, &shaper.shape);
+	what.bytes = measure(comm, &shaper);
+	if (algorithm && rdt_simulate(algorithm, &what, &prediction) == RDT_SIMULATED)
+		*time_ps = prediction.time_ps;
+	rdt_shaper_close(&shaper);
+	return 0;
+}
+
 void rdt_choice_explain(rdt_comm *comm, const struct rdt_shaper *s, char *text, size_t size)
 {
 	struct rdt_simulation what = simulation_of(comm, &s->shape);

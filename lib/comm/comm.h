@@ -12,6 +12,7 @@
  *	call.c      the public collectives, three forms each
  *	check.c     is a call right, and in words
  *	onecall.c   plans made for plain calls, kept for the next
+ *	prologue.c  plain calls over buffers that peers can reach
  *	plan.c      agree on a plan, make it, run it
  *	choose.c    which algorithm
  *	shape.c     call -> the shapes of its windows
@@ -63,14 +64,21 @@ static inline bool rdt_call_is_exchange_in_place(const struct rdt_call *call)
 	return call->collective == RDT_COLL_ALLTOALL && call->in == call->out;
 }
 
+/* What all ranks have found about everybody's buffers when a plan was made. */
+struct rdt_agreed {
+	bool remote_output, mapped;
+};
+
 struct rdt_shaper;
-struct rdt_agreed;
+struct rdt_prologue;
 
 struct rdt_peer {
 	int transport; /* index into comm->transports; -1: not chosen yet */
 	struct rdt_ep *ep;
 	bool up; /* connected */
 	bool lost, left;
+	uint32_t frees;		    /* of its memory, as last heard */
+	struct rdt_import *imports; /* regions of its memory that plain calls met; prologue.c */
 };
 
 struct rdt_open_transport {
@@ -123,6 +131,10 @@ struct rdt_plan {
 	uint64_t last_use;
 	int64_t deadline; /* of the operation that runs, for callers that poll */
 	const struct rdt_algorithm *algorithm;
+	/* plain calls over buffers that peers can reach; prologue.c */
+	struct rdt_prologue *prologue;
+	struct rdt_agreed agreed;
+	rdt_plan *base; /* of which this is a part, freed with it; NULL: none */
 };
 
 struct rdt_comm {
@@ -143,8 +155,10 @@ struct rdt_comm {
 	bool someone_left;	/* and might be waited for */
 
 	struct rdt_mem_table memory;
+	uint32_t frees; /* of the user's memory, so far */
 
 	rdt_plan *plans, *active;
+	rdt_plan *shapes[128]; /* of plain calls, by a hash of the call; onecall.c */
 	uint64_t plan_sequence;
 	bool slot_used[RDT_SLOTS];
 	uint64_t call_sequence;
@@ -167,7 +181,6 @@ struct rdt_comm {
 	int failed; /* enum rdt_status, 0 while healthy */
 	char failure[768];
 
-	/* waiting; progress.c */
 	/* waiting; progress.c */
 	struct pollfd *fds; /* room for everything to sleep on */
 	int fds_capacity;
@@ -231,6 +244,10 @@ const struct rdt_algorithm *rdt_choose(rdt_comm *comm, const struct rdt_shaper *
 /* From now on this one; "": the fastest again. As RDTRAIN_ALLREDUCE and the like say from the
  * start; all ranks do it alike. For `rdtrain perf --calibrate`. */
 void rdt_choice_force(rdt_comm *comm, enum rdt_collective collective, const char *name);
+/* The predicted time of the call, in picoseconds, by what rdt_choose would say; UINT64_MAX: it is
+ * not known. Equal on all ranks. */
+int rdt_predicted(rdt_comm *comm, const struct rdt_call *call, const struct rdt_agreed *agreed,
+		  uint64_t *time_ps);
 /* The predicted times of all that apply, for the log: "; predicted: ring 20.1 us, ...". */
 void rdt_choice_explain(rdt_comm *comm, const struct rdt_shaper *shaper, char *text, size_t size);
 
@@ -260,18 +277,29 @@ int rdt_bind_import(rdt_plan *plan, int link, const unsigned char *blob, size_t 
 
 /* plan.c */
 int rdt_plan_make(rdt_comm *comm, const struct rdt_call *call, bool bound, rdt_plan **plan);
+/* A part of the plan `base`, which goes with it. algorithm NULL: the best. */
+int rdt_plan_make_part(rdt_plan *base, const struct rdt_call *call, const struct rdt_agreed *agreed,
+		       const struct rdt_algorithm *algorithm, rdt_plan **plan);
 void rdt_plan_free(rdt_plan *plan);
 /* Starts the program and counts it among the active ones. */
 void rdt_plan_activate(rdt_plan *plan);
+/* Counts a plan whose program runs already among the active ones. */
+void rdt_plan_link(rdt_plan *plan);
 
 /* onecall.c */
 /* The plan for a plain call, made if there is none. Collective when it is made. */
 int rdt_onecall_plan(rdt_comm *comm, const struct rdt_call *call, rdt_plan **plan);
+/* The plan that is there for such a call, or NULL. */
+rdt_plan *rdt_onecall_find(rdt_comm *comm, const struct rdt_call *call);
+/* This plan is to be found no more. */
+void rdt_onecall_gone(rdt_plan *plan);
 /* Forgets plans of plain calls, the oldest first, until `slots` of a plan are free. NOMEM when the
  * user's plans have too many. */
 int rdt_onecall_room(rdt_comm *comm, int slots);
 
 /* request.c */
+/* The blocking form. */
+int rdt_request_run(rdt_comm *comm, const struct rdt_call *call);
 int rdt_request_start(rdt_comm *comm, const struct rdt_call *call, rdt_request **request);
 /* A request for this call, or for a part of what another one is for (`whole`, or NULL). INVALID
  * when there are too many. */

@@ -11,6 +11,7 @@
 #include "lib/base/clock.h"
 
 #include "journal.h"
+#include "prologue.h"
 #include "transfer.h"
 
 #define RDT_LEAVE_S 10.0 /* how long rdt_comm_destroy waits for the others */
@@ -135,6 +136,7 @@ static void release(rdt_comm *comm, bool orderly)
 	rdt_chooser_close(comm);
 	for (int i = 0; i < 2 * RDT_REQUESTS; i++)
 		free(comm->requests[i].memory);
+	rdt_prologue_close(comm);
 	rdt_memory_close(comm);
 	if (comm->boot)
 		comm->boot_ops->close(comm->boot, orderly);

@@ -105,6 +105,7 @@ int rdt_free(rdt_comm *comm, void *ptr)
 			       ptr);
 	rdt_mem_table_remove(&comm->memory, mem);
 	rdt_memory_free(comm, mem);
+	comm->frees++;
 	return 0;
 }
 
@@ -149,6 +150,7 @@ int rdt_mem_deregister(rdt_mem *mem)
 		return rdt_err(RDT_ERR_INVALID,
 			       "rdt_mem_deregister: this memory came from rdt_alloc; use rdt_free");
 	rdt_mem_table_remove(&mem->comm->memory, mem);
+	mem->comm->frees++;
 	rdt_memory_free(mem->comm, mem);
 	return 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Plans behind plain calls. The first call of a shape makes a plan, later ones find it. Such a plan
- * says nothing about the user's buffers: peers write into its scratch only, so each rank may pass
- * other memory each time.
+ * says nothing about the user's buffers, so each rank may pass other memory each time: peers write
+ * into its scratch only, or into buffers that were offered for the one operation (prologue.c).
  *
  * Everything here is decided from the sequence of calls alone, which is the same on all ranks: that
  * is why the oldest plan is the one that makes room, and is waited for, rather than any idle one.
@@ -29,6 +29,16 @@ static bool same(const rdt_comm *comm, const struct rdt_call *a, const struct rd
 	       memcmp(a->counts, b->counts, (size_t)comm->size * sizeof(*a->counts)) == 0;
 }
 
+/* Where in comm->shapes the plan for a call is, if it is there. */
+static rdt_plan **shape_of(rdt_comm *comm, const struct rdt_call *call)
+{
+	uint64_t hash = call->count * 16 + (uint64_t)call->collective;
+
+	hash = (hash * 16 + (uint64_t)call->type) * 8 + (uint64_t)call->op;
+	hash = (hash ^ (uint64_t)call->root << 40) * UINT64_C(0x9e3779b97f4a7c15);
+	return &comm->shapes[hash >> 57];
+}
+
 static bool is_idle(rdt_comm *comm, void *what)
 {
 	(void)comm;
@@ -41,7 +51,7 @@ static rdt_plan *oldest(const rdt_comm *comm, int *cached)
 
 	*cached = 0;
 	for (rdt_plan *plan = comm->plans; plan; plan = plan->next) {
-		if (plan->bound || plan->wire)
+		if (plan->bound || plan->wire || plan->base)
 			continue;
 		++*cached;
 		if (!plan->kept && (!oldest || plan->last_use < oldest->last_use))
@@ -83,15 +93,34 @@ int rdt_onecall_room(rdt_comm *comm, int slots)
 	}
 }
 
+rdt_plan *rdt_onecall_find(rdt_comm *comm, const struct rdt_call *call)
+{
+	rdt_plan **shape = shape_of(comm, call), *plan = *shape;
+
+	if (plan && same(comm, &plan->call, call))
+		return plan;
+	for (plan = comm->plans; plan; plan = plan->next)
+		if (!plan->bound && !plan->wire && !plan->base && same(comm, &plan->call, call)) {
+			*shape = plan;
+			return plan;
+		}
+	return NULL;
+}
+
+void rdt_onecall_gone(rdt_plan *plan)
+{
+	for (size_t i = 0; i < sizeof(plan->comm->shapes) / sizeof(plan->comm->shapes[0]); i++)
+		if (plan->comm->shapes[i] == plan)
+			plan->comm->shapes[i] = NULL;
+}
+
 int rdt_onecall_plan(rdt_comm *comm, const struct rdt_call *call, rdt_plan **out)
 {
 	rdt_plan *plan;
 	int status, cached;
 
 	comm->call_sequence++;
-	for (plan = comm->plans; plan; plan = plan->next)
-		if (!plan->bound && !plan->wire && same(comm, &plan->call, call))
-			break;
+	plan = rdt_onecall_find(comm, call);
 	if (!plan) {
 		rdt_plan *old = oldest(comm, &cached);
 

@@ -20,42 +20,9 @@
 #include "lib/base/clock.h"
 
 #include "journal.h"
+#include "prologue.h"
 #include "shape.h"
 #include "transfer.h"
-
-#define FLAG_OUTPUT_EXPORTABLE 1u
-#define FLAG_MAPPED 2u /* INPUT and OUTPUT are of rdt_alloc */
-
-static bool all_transports(rdt_comm *comm, const struct rdt_mem *mem,
-			   bool (*able)(const struct rdt_transport_ops *,
-					const struct rdt_region *))
-{
-	for (int t = 0; t < comm->n_transports; t++)
-		if (!mem->handle[t] || !able(comm->transports[t].ops, mem->handle[t]))
-			return false;
-	return true;
-}
-
-static bool exportable(const struct rdt_transport_ops *ops, const struct rdt_region *region)
-{
-	return ops->mem_exportable(region);
-}
-
-/* What this rank can offer for a plan over the user's buffers. A buffer that it does not have
- * stands in nobody's way. */
-static uint64_t offer(rdt_comm *comm, const struct rdt_call *call)
-{
-	uint64_t in = rdt_call_bytes(comm, call, RDT_INPUT);
-	uint64_t out = rdt_call_bytes(comm, call, RDT_OUTPUT), flags = 0;
-	struct rdt_mem *in_mem = in ? rdt_mem_table_find(&comm->memory, call->in, in) : NULL;
-	struct rdt_mem *out_mem = out ? rdt_mem_table_find(&comm->memory, call->out, out) : NULL;
-
-	if (!out || (out_mem && all_transports(comm, out_mem, exportable)))
-		flags |= FLAG_OUTPUT_EXPORTABLE;
-	if ((!in || (in_mem && in_mem->block.base)) && (!out || (out_mem && out_mem->block.base)))
-		flags |= FLAG_MAPPED;
-	return flags;
-}
 
 /* Do all ranks make the same plan? *flags: mine in, everybody's out. */
 static int agree(rdt_comm *comm, const struct rdt_call *call, bool bound, uint64_t *flags,
@@ -152,9 +119,9 @@ static int make(rdt_plan *plan, bool *refused)
 	rdt_comm *comm = plan->comm;
 	const struct rdt_call *call = &plan->call;
 	int64_t deadline = rdt_deadline(comm->config.timeout_s);
-	uint64_t flags = plan->bound ? offer(comm, call) : 0;
+	uint64_t flags = plan->base ? 0 : rdt_offer_flags(comm, call);
+	struct rdt_agreed agreed = plan->agreed;
 	struct rdt_shaper shaper;
-	struct rdt_agreed agreed;
 	char predicted[512] = "";
 	int status = copy_counts(plan);
 
@@ -171,11 +138,13 @@ static int make(rdt_plan *plan, bool *refused)
 		if (status)
 			return status;
 	}
-	agreed = (struct rdt_agreed){ flags & FLAG_OUTPUT_EXPORTABLE, flags & FLAG_MAPPED };
+	if (plan->bound)
+		agreed = rdt_offer_agreed(flags);
 	status = rdt_shaper_open(&shaper, comm, call, &agreed);
 	if (status)
 		return status;
-	plan->algorithm = rdt_choose(comm, &shaper);
+	if (!plan->algorithm)
+		plan->algorithm = rdt_choose(comm, &shaper);
 	if (plan->algorithm && rdt_log_on(RDT_LOG_INFO))
 		rdt_choice_explain(comm, &shaper, predicted, sizeof(predicted));
 	*refused = !plan->algorithm;
@@ -192,13 +161,55 @@ static int make(rdt_plan *plan, bool *refused)
 		return status;
 	rdt_bind_buffers(plan, call);
 	tell(plan, &agreed, predicted);
-	return 0;
+	return plan->bound || plan->base ? 0 : rdt_prologue_make(plan, flags);
+}
+
+static rdt_plan *new_plan(rdt_comm *comm, const struct rdt_call *call)
+{
+	rdt_plan *plan = calloc(1, sizeof(*plan));
+
+	if (!plan) {
+		rdt_err(RDT_ERR_NOMEM, "out of memory for a plan");
+		return NULL;
+	}
+	plan->comm = comm;
+	plan->call = *call;
+	plan->slot = -1;
+	plan->queue_tail = &plan->queue;
+	plan->next = comm->plans;
+	comm->plans = plan;
+	return plan;
+}
+
+/* There is room for it. Frees the plan when it cannot be made. */
+static int complete(rdt_plan *plan)
+{
+	rdt_comm *comm = plan->comm;
+	bool refused = false;
+	int status;
+
+	plan->slot = free_slot(comm);
+	comm->slot_used[plan->slot] = true;
+	plan->number = comm->plan_sequence++;
+	if (plan->bound)
+		rdt_journal_note(comm, &plan->call, RDT_FORM_MAKE, plan->number);
+	status = make(plan, &refused);
+	if (!status)
+		return 0;
+	if (!comm->failed && !(refused && status == RDT_ERR_INVALID))
+		/* The others are in the middle of making it too: they must not wait for this rank.
+		 */
+		rdt_fail(comm, status, -1, true,
+			 "rank %d could not make the plan of an operation: %s", comm->rank,
+			 rdt_last_error());
+	plan->base = NULL;
+	rdt_plan_free(plan);
+	return comm->failed ? rdt_fail_again(comm) : status;
 }
 
 int rdt_plan_make(rdt_comm *comm, const struct rdt_call *call, bool bound, rdt_plan **out)
 {
 	bool lengths = bound && call->collective == RDT_COLL_ALLTOALL && call->counts;
-	bool refused = false;
 	rdt_plan *plan;
 	int status = 0;
 
@@ -209,43 +220,29 @@ int rdt_plan_make(rdt_comm *comm, const struct rdt_call *call, bool bound, rdt_p
 		status = rdt_onecall_room(comm, 1 + lengths);
 	if (status)
 		return status;
-	plan = calloc(1, sizeof(*plan));
+	plan = new_plan(comm, call);
 	if (!plan)
-		return rdt_err(RDT_ERR_NOMEM, "out of memory for a plan");
-	plan->comm = comm;
-	plan->call = *call;
+		return RDT_ERR_NOMEM;
 	plan->bound = bound;
-	plan->slot = -1;
-	plan->queue_tail = &plan->queue;
-	plan->next = comm->plans;
-	comm->plans = plan;
-
-	if (call->collective == RDT_COLL_SEND) {
-		*out = plan;
-		return 0;
-	}
-	plan->slot = free_slot(comm);
-	comm->slot_used[plan->slot] = true;
-	plan->number = comm->plan_sequence++;
-	if (bound)
-		rdt_journal_note(comm, call, RDT_FORM_MAKE, plan->number);
-	status = make(plan, &refused);
-	if (refused && status == RDT_ERR_INVALID && !comm->failed) {
-		rdt_plan_free(plan);
-		return status;
-	}
-	if (status) {
-		/* The others are in the middle of making it too: they must not wait for this rank.
-		 */
-		if (!comm->failed)
-			status = rdt_fail(comm, status, -1, true,
-					  "rank %d could not make the plan of an operation: %s",
-					  comm->rank, rdt_last_error());
-		rdt_plan_free(plan);
-		return comm->failed ? rdt_fail_again(comm) : status;
-	}
 	*out = plan;
-	return 0;
+	return call->collective == RDT_COLL_SEND ? 0 : complete(plan);
+}
+
+int rdt_plan_make_part(rdt_plan *base, const struct rdt_call *call, const struct rdt_agreed *agreed,
+		       const struct rdt_algorithm *algorithm, rdt_plan **out)
+{
+	rdt_plan *plan = new_plan(base->comm, call);
+	int status;
+
+	if (!plan)
+		return RDT_ERR_NOMEM;
+	plan->base = base;
+	plan->agreed = *agreed;
+	plan->algorithm = algorithm;
+	status = complete(plan);
+	if (!status)
+		*out = plan;
+	return status;
 }
 
 void rdt_plan_free(rdt_plan *plan)
@@ -253,6 +250,12 @@ void rdt_plan_free(rdt_plan *plan)
 	rdt_comm *comm = plan->comm;
 	rdt_plan **at = &comm->plans;
 
+	if (plan->base) { /* a part goes with the whole */
+		rdt_plan_free(plan->base);
+		return;
+	}
+	rdt_prologue_free(plan);
+	rdt_onecall_gone(plan);
 	while (*at != plan)
 		at = &(*at)->next;
 	*at = plan->next;

@@ -12,6 +12,7 @@
 #include "lib/base/clock.h"
 
 #include "journal.h"
+#include "prologue.h"
 #include "transfer.h"
 
 /* Between calls of rdt_test, look at the descriptors this often. */
@@ -51,7 +52,9 @@ static int advance(rdt_plan *plan)
 		return fail(comm, n);
 	if (!plan->program.running) {
 		deactivate(plan);
-		if (!plan->bound)
+		if (plan->base)
+			rdt_prologue_part_over(plan);
+		else if (!plan->bound)
 			rdt_request_finished(plan);
 	}
 	return n;
@@ -133,9 +136,14 @@ int rdt_progress(rdt_comm *comm)
 
 void rdt_plan_activate(rdt_plan *plan)
 {
+	rdt_engine_start(&plan->program);
+	rdt_plan_link(plan);
+}
+
+void rdt_plan_link(rdt_plan *plan)
+{
 	rdt_comm *comm = plan->comm;
 
-	rdt_engine_start(&plan->program);
 	plan->started = true;
 	plan->deadline = rdt_now() + (int64_t)(comm->config.timeout_s * 1e9);
 	plan->prev_active = NULL;
@@ -310,7 +318,9 @@ int rdt_progress_timeout(rdt_comm *comm, const char *doing, double seconds)
 	name_waited(comm, whom, sizeof(whom));
 	if (!doing) {
 		if (comm->active)
-			rdt_call_describe(&comm->active->call, operation, sizeof(operation));
+			rdt_call_describe(comm->active->base ? &comm->active->base->call
+							     : &comm->active->call,
+					  operation, sizeof(operation));
 		doing = operation;
 	}
 	return rdt_fail(comm, RDT_ERR_TIMEOUT, -1, true,

@@ -11,6 +11,7 @@
 #include "lib/base/clock.h"
 
 #include "journal.h"
+#include "prologue.h"
 #include "shape.h"
 #include "transfer.h"
 
@@ -100,7 +101,10 @@ static void begin(rdt_plan *plan)
 	}
 	plan->sequence = request->sequence;
 	rdt_bind_buffers(plan, &request->call);
-	rdt_plan_activate(plan);
+	if (plan->prologue)
+		rdt_prologue_begin(plan, &request->call);
+	else
+		rdt_plan_activate(plan);
 }
 
 void rdt_request_queue(struct rdt_request *request, rdt_plan *plan)
@@ -155,16 +159,11 @@ static int start(struct rdt_request *request)
 	return 0;
 }
 
-int rdt_request_start(rdt_comm *comm, const struct rdt_call *call, struct rdt_request **out)
+static int start_checked(rdt_comm *comm, const struct rdt_call *call, struct rdt_request **out)
 {
 	struct rdt_request *request = NULL;
 	int status;
 
-	status = rdt_call_check(comm, call);
-	if (status)
-		return status;
-	if (comm->failed)
-		return rdt_fail_again(comm);
 	status = rdt_request_new(comm, call, NULL, &request);
 	if (status)
 		return status;
@@ -180,6 +179,77 @@ int rdt_request_start(rdt_comm *comm, const struct rdt_call *call, struct rdt_re
 		rdt_progress(comm);
 	*out = request;
 	return 0;
+}
+
+int rdt_request_start(rdt_comm *comm, const struct rdt_call *call, struct rdt_request **out)
+{
+	int status = rdt_call_check(comm, call);
+
+	if (status)
+		return status;
+	return comm->failed ? rdt_fail_again(comm) : start_checked(comm, call, out);
+}
+
+/* ---- blocking -------------------------------------------------------------------------------- */
+
+/* How often to look for the others of a small operation before anything else is done. */
+#define LOOKS 400
+#define LOOKS_CROWDED 50
+
+/* Small operations mostly end within a microsecond. */
+static bool ends_at_once(rdt_plan *plan)
+{
+	bool crowded = plan->comm->policy.crowded;
+
+	for (int i = 0; i < (crowded ? LOOKS_CROWDED : LOOKS); i++) {
+		if (rdt_engine_advance(&plan->program))
+			return true;
+		if (crowded)
+			rdt_wait_yield();
+		else
+			rdt_wait_relax();
+	}
+	return false;
+}
+
+/* Without a request, unless it takes its time. */
+static int run_board(rdt_plan *plan, const struct rdt_call *call)
+{
+	rdt_comm *comm = plan->comm;
+	struct rdt_request *request;
+
+	plan->last_use = ++comm->call_sequence;
+	plan->sequence = rdt_journal_note(comm, call, RDT_FORM_CALL, 0);
+	plan->program.local[RDT_INPUT].base = (char *)call->in;
+	plan->program.local[RDT_OUTPUT].base = call->out;
+	rdt_engine_start(&plan->program);
+	plan->started = true;
+	if (ends_at_once(plan))
+		return 0;
+	rdt_request_new(comm, call, NULL, &request); /* there is one */
+	request->sequence = plan->sequence;
+	request->plan = plan;
+	plan->queue = request;
+	plan->queue_tail = &request->next;
+	rdt_plan_link(plan);
+	return rdt_wait(request);
+}
+
+int rdt_request_run(rdt_comm *comm, const struct rdt_call *call)
+{
+	struct rdt_request *request;
+	int status = rdt_call_check(comm, call);
+	rdt_plan *plan;
+
+	if (status)
+		return status;
+	if (comm->failed)
+		return rdt_fail_again(comm);
+	plan = rdt_onecall_find(comm, call);
+	if (plan && plan->program.board && !plan->queue && comm->in_flight < RDT_REQUESTS)
+		return run_board(plan, call);
+	status = start_checked(comm, call, &request);
+	return status ? status : rdt_wait(request);
 }
 
 /* Over: what was it? */

@@ -17,11 +17,6 @@
 /* Bytes of one window of a send. */
 #define RDT_TRANSFER_WINDOW ((uint64_t)128 << 10)
 
-/* What all ranks have found about everybody's buffers when a plan was made. */
-struct rdt_agreed {
-	bool remote_output, mapped;
-};
-
 struct rdt_shaper {
 	const rdt_comm *comm;
 	const struct rdt_call *call;

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Running a program: one switch over four kinds of step. A lane goes on until it has to wait for a
- * notification or for room in a queue; the caller moves the transports on and comes again. Pointers
- * are formed here from a base and an offset, and nowhere else on the way to a transport.
+ * notification or for room in a queue; the caller moves the transports on and comes again.
  */
 #include "engine.h"
 
 #include <string.h>
 
 #include "lib/base/error.h"
+
+#include "board.h"
+#include "step.h"
 
 /* Enters slot `s` for `window`; windows of a slot only go up. */
 static void enter_window(struct rdt_program *p, int s, uint64_t window)
@@ -36,6 +38,10 @@ static void rewind_lanes(struct rdt_program *p, int s)
 
 void rdt_engine_start(struct rdt_program *p)
 {
+	if (p->board) {
+		rdt_board_start(p);
+		return;
+	}
 	for (int i = 0; i < p->n_links; i++) {
 		struct rdt_link *link = &p->links[i];
 
@@ -57,29 +63,6 @@ void rdt_engine_start(struct rdt_program *p)
 	p->running = true;
 }
 
-/* Where a span begins within its buffer, for the window that slot `s` is working on. */
-static inline uint64_t position(const struct rdt_program *p, int s,
-				const struct rdt_bound_span *span)
-{
-	const struct rdt_slot_state *slot = &p->slots[s];
-
-	if (span->buffer == RDT_SCRATCH) {
-		uint64_t copy = (uint64_t)s * (uint64_t)p->scratch_epochs +
-				slot->epoch % (uint32_t)p->scratch_epochs;
-
-		return copy * p->scratch_stride + span->offset;
-	}
-	return slot->window * p->window_bytes + span->offset;
-}
-
-static inline char *address(const struct rdt_program *p, int s, const struct rdt_bound_span *span)
-{
-	char *base = span->link == RDT_LINK_MINE ? p->local[span->buffer].base
-						 : p->links[span->link].mapped[span->buffer];
-
-	return base + position(p, s, span);
-}
-
 static int put(struct rdt_program *p, int s, unsigned lane,
 	       const struct rdt_bound_schedule *schedule, const struct rdt_bound_step *step)
 {
@@ -94,10 +77,10 @@ static int put(struct rdt_program *p, int s, unsigned lane,
 	int status;
 
 	if (put.length) {
-		put.src = address(p, s, src);
+		put.src = rdt_address(p, s, src);
 		put.region = p->local[src->buffer].region[link->transport];
 		put.remote = link->remote[dst->buffer];
-		put.offset = position(p, s, dst);
+		put.offset = link->offset[dst->buffer] + rdt_position(p, s, dst);
 	}
 	status = link->ops->put(link->ep, &put);
 	if (status)
@@ -121,25 +104,11 @@ static bool notified(struct rdt_program *p, unsigned lane, const struct rdt_boun
 	return true;
 }
 
-static void reduce(struct rdt_program *p, int s, const struct rdt_bound_schedule *schedule,
-		   const struct rdt_bound_step *step)
-{
-	const struct rdt_bound_span *dst = &schedule->spans[step->spans];
-	const struct rdt_bound_span *src = dst + step->n_dst;
-
-	for (int i = 0; i < step->n_dst; i++)
-		p->dsts[i] = address(p, s, &dst[i]);
-	for (int i = 0; i < step->n_src; i++)
-		p->srcs[i] = address(p, s, &src[i]);
-	p->reduce(p->dsts, step->n_dst, p->srcs, step->n_src, dst->length / p->elem_size,
-		  step->flags & RDT_STEP_FINAL ? p->divisor : 0);
-}
-
 static void copy(struct rdt_program *p, int s, const struct rdt_bound_schedule *schedule,
 		 const struct rdt_bound_step *step)
 {
 	const struct rdt_bound_span *dst = &schedule->spans[step->spans];
-	char *to = address(p, s, dst), *from = address(p, s, dst + 1);
+	char *to = rdt_address(p, s, dst), *from = rdt_address(p, s, dst + 1);
 
 	if (to != from)
 		memcpy(to, from, dst->length);
@@ -171,7 +140,7 @@ static int run_lane(struct rdt_program *p, int s, int l)
 			if (!notified(p, lane, step))
 				return done;
 			break;
-		case RDT_REDUCE: reduce(p, s, schedule, step); break;
+		case RDT_REDUCE: rdt_step_reduce(p, s, schedule, step); break;
 		case RDT_COPY: copy(p, s, schedule, step); break;
 		}
 	}
@@ -208,6 +177,8 @@ int rdt_engine_advance(struct rdt_program *p)
 {
 	int done = 0;
 
+	if (p->board)
+		return p->running ? rdt_board_advance(p) : 0;
 	for (int s = 0; s < p->n_slots && p->slots_running; s++) {
 		struct rdt_slot_state *slot = &p->slots[s];
 
@@ -235,6 +206,10 @@ void rdt_engine_waits_for(const struct rdt_program *p, void (*tell)(void *arg, i
 {
 	if (!p->running)
 		return;
+	if (p->board) {
+		rdt_board_waits_for(p, tell, arg);
+		return;
+	}
 	for (int s = 0; s < p->n_slots; s++) {
 		const struct rdt_slot_state *slot = &p->slots[s];
 

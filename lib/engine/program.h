@@ -58,7 +58,8 @@ struct rdt_link {
 	const struct rdt_transport_ops *ops;
 	unsigned used;				     /* bit b: some step names its buffer b */
 	struct rdt_remote *remote[RDT_BUFFER_COUNT]; /* NULL where no step goes */
-	char *mapped[RDT_BUFFER_COUNT];		     /* where that is mapped here; or NULL */
+	char *mapped[RDT_BUFFER_COUNT];		     /* where the buffer is mapped here; or NULL */
+	uint64_t offset[RDT_BUFFER_COUNT];	     /* of the buffer within `remote` */
 	/* running state */
 	uint64_t puts_left; /* PUTs still to come in this operation */
 	uint64_t quiet_at;  /* ep's `completed` must reach this before the operation is over */
@@ -104,8 +105,11 @@ struct rdt_program {
 	struct rdt_link *links;
 	int n_links;
 
+	bool board; /* runs by board.h */
+
 	/* how far */
 	bool running;
+	int links_seen; /* board: whose vectors are there */
 	struct rdt_slot_state slots[RDT_SLOT_LANES];
 	struct rdt_lane_state lanes[RDT_SLOT_LANES];
 	int slots_running;

@@ -47,6 +47,8 @@ struct rdt_wait_policy rdt_wait_policy(int ranks);
 int rdt_wait_until(const struct rdt_wait_hooks *hooks, void *arg, void *what,
 		   const struct rdt_wait_policy *policy, int64_t deadline);
 
+/* A moment's pause between two looks at memory that a peer will write. */
+void rdt_wait_relax(void);
 /* Lets another process have the processor. */
 void rdt_wait_yield(void);
 

@@ -42,6 +42,7 @@ typedef double f64v __attribute__((vector_size(WIDTH)));
 typedef int32_t i32v __attribute__((vector_size(WIDTH)));
 typedef int64_t i64v __attribute__((vector_size(WIDTH)));
 typedef uint32_t u32v __attribute__((vector_size(WIDTH)));
+typedef uint64_t u64v __attribute__((vector_size(WIDTH)));
 /* A vector in the user's memory: of any alignment, and of any type for all the compiler knows. */
 typedef uint32_t memv __attribute__((vector_size(WIDTH), aligned(1), may_alias));
 
@@ -127,6 +128,58 @@ static OUTLINE void copy(unsigned char *const *dst, int n_dst, const unsigned ch
 			if (dst[d] != src)
 				memcpy(dst[d] + at, src + at, piece);
 	}
+}
+
+/* Fewer bytes than a word, as the low ones of it. */
+INLINE uint64_t few_bytes(const unsigned char *from, size_t bytes)
+{
+	uint64_t word = 0;
+	uint32_t low, high;
+	uint16_t pair;
+
+	if (bytes >= 4) {
+		memcpy(&low, from, 4);
+		memcpy(&high, from + bytes - 4, 4);
+		return low | (uint64_t)high << 8 * (bytes - 4);
+	}
+	if (bytes & 1)
+		word = from[bytes - 1];
+	if (bytes >= 2) {
+		memcpy(&pair, from, 2);
+		word = word << 16 | pair;
+	}
+	return word;
+}
+
+/* Less than a vector of them, zeros behind. In registers: a vector that is loaded from where parts
+ * of it have just been stored waits until they are in the cache. */
+INLINE u32v load_few(const unsigned char *from, size_t bytes)
+{
+	u64v v = { 0 };
+
+	for (size_t i = 0; i < WIDTH / 8; i++) {
+		if (bytes < 8 * (i + 1)) {
+			v[i] = few_bytes(from + 8 * i, bytes - 8 * i);
+			break;
+		}
+		memcpy(&v[i], from + 8 * i, 8);
+	}
+	return (u32v)v;
+}
+
+/* And back, from a copy in memory: word by word, then what is left of a word. */
+INLINE void store_few(unsigned char *to, const unsigned char *from, size_t bytes)
+{
+	size_t at = 0;
+
+	for (; bytes - at >= 8; at += 8)
+		memcpy(to + at, from + at, 8);
+	if ((bytes - at) & 4) {
+		memcpy(to + at, from + at, 4);
+		at += 4;
+	}
+	for (; at < bytes; at++)
+		to[at] = from[at];
 }
 
 #include "lib/reduce/float.inc.h"

@@ -83,20 +83,20 @@ static OUTLINE void JOIN(few, TYPE)(enum rdt_op op, unsigned char *const *dst, i
 				    const unsigned char *const *src, int n_src, size_t bytes,
 				    const struct divisor *by)
 {
-	unsigned char padded[WIDTH] = { 0 };
+	unsigned char padded[WIDTH];
 	JOIN(acc, TYPE) acc;
 
-	memcpy(padded, src[0], bytes);
+	store(padded, load_few(src[0], bytes));
 	acc = JOIN(load, TYPE)(padded);
 	for (int s = 1; s < n_src; s++) {
-		memcpy(padded, src[s], bytes);
+		store(padded, load_few(src[s], bytes));
 		acc = JOIN(combine, TYPE)(op, acc, JOIN(load, TYPE)(padded));
 	}
 	if (by)
 		acc = JOIN(divide, TYPE)(acc, by);
 	JOIN(store, TYPE)(padded, acc);
 	for (int d = 0; d < n_dst; d++)
-		memcpy(dst[d], padded, bytes);
+		store_few(dst[d], padded, bytes);
 }
 
 INLINE void JOIN(loop, TYPE)(enum rdt_op op, unsigned char *const *dst, int n_dst,

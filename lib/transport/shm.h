@@ -75,6 +75,7 @@ struct rdt_region {
 	char *base;
 	size_t length;
 	int memfd;
+	uint32_t serial;
 	uint64_t memfd_offset;
 	struct rdt_region *next, *prev;
 };
@@ -99,6 +100,7 @@ struct rdt_shm {
 	bool ptracer_set, shut;
 	struct rdt_ep *eps;
 	struct rdt_region *regions;
+	uint32_t serials; /* of regions, so far */
 	struct rdt_remote *remotes;
 	struct rdt_ep *lost, **lost_end; /* failures not handed out yet, oldest first */
 };
@@ -159,6 +161,7 @@ int rdt_shm_cma_write(struct rdt_ep *, uint64_t address, const void *from, uint6
 
 /* shm_put.c */
 int rdt_shm_put(struct rdt_ep *, const struct rdt_put *);
+void rdt_shm_nudge(struct rdt_ep *);
 int rdt_shm_get(struct rdt_ep *, struct rdt_remote *, uint64_t offset, void *dst,
 		const struct rdt_region *, uint64_t length);
 

@@ -15,7 +15,7 @@
  */
 struct exported {
 	int32_t memfd;
-	uint32_t zero; /* no padding: blobs hold nothing unset */
+	uint32_t serial; /* of the region: a later file may have the same descriptor */
 	uint64_t where, length;
 };
 
@@ -38,6 +38,7 @@ int rdt_shm_mem_register(struct rdt_transport *transport, void *ptr, size_t leng
 				       .length = length,
 				       .memfd = memfd,
 				       .memfd_offset = memfd_offset,
+				       .serial = ++shm->serials,
 				       .next = shm->regions };
 	if (shm->regions)
 		shm->regions->prev = region;
@@ -72,7 +73,9 @@ int rdt_shm_mem_export(const struct rdt_region *region, const void *ptr, size_t 
 		       size_t *blob_length)
 {
 	uintptr_t at = (uintptr_t)ptr, base = (uintptr_t)region->base;
-	struct exported e = { .memfd = region->memfd < 0 ? -1 : region->memfd, .length = length };
+	struct exported e = { .memfd = region->memfd < 0 ? -1 : region->memfd,
+			      .serial = region->serial,
+			      .length = length };
 
 	if (at < base || at - base > region->length || length > region->length - (at - base))
 		return rdt_err(RDT_ERR_INVALID, "shm: %zu bytes at %p lie outside their region",

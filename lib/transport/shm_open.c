@@ -153,6 +153,7 @@ const struct rdt_transport_ops rdt_shm_ops = {
 	.mem_release = rdt_shm_mem_release,
 	.mem_map = rdt_shm_mem_map,
 	.put = rdt_shm_put,
+	.nudge = rdt_shm_nudge,
 	.get = rdt_shm_get,
 	.progress = rdt_shm_progress,
 	.fds = rdt_shm_fds,

@@ -19,6 +19,12 @@ static void wake(struct rdt_ep *ep)
 			;
 }
 
+void rdt_shm_nudge(struct rdt_ep *ep)
+{
+	if (atomic_load_explicit(&ep->segment->sleeping, memory_order_relaxed))
+		wake(ep);
+}
+
 static int move(struct rdt_ep *ep, const struct rdt_put *put)
 {
 	const struct rdt_remote *remote = put->remote;
@@ -61,8 +67,7 @@ int rdt_shm_put(struct rdt_ep *ep, const struct rdt_put *put)
 	 * does not sleep.
 	 */
 	atomic_thread_fence(memory_order_seq_cst);
-	if (atomic_load_explicit(&ep->segment->sleeping, memory_order_relaxed))
-		wake(ep);
+	rdt_shm_nudge(ep);
 	ep->head.posted++;
 	ep->head.completed++;
 	return 0;

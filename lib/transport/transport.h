@@ -26,7 +26,7 @@
 #include "notify.h"
 
 #define RDT_ADDRESS_MAX 1024	      /* bytes of an address blob */
-#define RDT_EXPORT_MAX 64	      /* bytes of an exported region */
+#define RDT_EXPORT_MAX 24	      /* bytes of an exported region */
 #define RDT_PUT_BOUNCE_MAX (4u << 20) /* longest put from memory that is not registered */
 #define RDT_NONCE_BYTES 16
 
@@ -130,7 +130,8 @@ struct rdt_transport_ops {
 	/* May peers put into this region? (false: shm, ordinary memory, process_vm_writev not
 	 * permitted) */
 	bool (*mem_exportable)(const struct rdt_region *region);
-	/* Describes [ptr, ptr + length) of the region for peers: at most RDT_EXPORT_MAX bytes. */
+	/* Describes [ptr, ptr + length) of the region for peers: at most RDT_EXPORT_MAX bytes,
+	 * which differ from those of any region that was registered before. */
 	int (*mem_export)(const struct rdt_region *region, const void *ptr, size_t length,
 			  void *blob, size_t *blob_length);
 	int (*mem_import)(struct rdt_ep *ep, const void *blob, size_t blob_length,
@@ -146,6 +147,12 @@ struct rdt_transport_ops {
 	 * copy or zero-copy by itself, splits what is larger than the device's message.
 	 */
 	int (*put)(struct rdt_ep *ep, const struct rdt_put *put);
+
+	/*
+	 * Wakes the peer if it sleeps, for a caller that has stored to mapped memory what that
+	 * peer looks for, and then passed a full fence. NULL where nothing is mapped.
+	 */
+	void (*nudge)(struct rdt_ep *ep);
 
 	/*
 	 * Reads [offset, offset + length) of published memory into dst, which lies in `region`.
