@@ -70,6 +70,7 @@ static void go_on(struct rdt_request *part)
 	rdt_comm *comm = part->comm;
 	const struct note *notes = part->memory;
 
+	whole->plan->awaited--;
 	if (read_notes(comm, &whole->call, notes + comm->size))
 		return; /* the failure has ended both */
 	if (whole->call.longest == 0)
@@ -110,6 +111,7 @@ int rdt_lengths_exchange(struct rdt_request *whole, rdt_plan *plan)
 	whole->call.out_counts = counts + n;
 	whole->memory = counts;
 	whole->plan = plan;
+	plan->awaited++;
 	part->then = go_on;
 	part->memory = notes;
 	part->sequence = whole->sequence;

@@ -111,6 +111,7 @@ struct rdt_plan {
 	bool started; /* at least once */
 	bool varying; /* its schedules are made anew for each operation: all-to-all with counts */
 	bool kept;    /* not to be forgotten now */
+	int awaited;  /* requests that will be queued when they know their lengths */
 	int slot;
 	uint64_t number;	      /* of the plan, in the order in which they were made */
 	uint64_t sequence;	      /* of the operation that runs, in the journal */

@@ -42,7 +42,9 @@ static rdt_plan **shape_of(rdt_comm *comm, const struct rdt_call *call)
 static bool is_idle(rdt_comm *comm, void *what)
 {
 	(void)comm;
-	return ((rdt_plan *)what)->queue == NULL;
+	const rdt_plan *plan = what;
+
+	return !plan->queue && plan->awaited == 0;
 }
 
 static rdt_plan *oldest(const rdt_comm *comm, int *cached)

@@ -154,7 +154,9 @@ static int start(struct rdt_request *request)
 		return status;
 	if (plan->varying)
 		return rdt_lengths_exchange(request, plan);
-	request->call.counts = request->call.out_counts = NULL; /* the plan has them */
+	/* The caller's array is his again when this returns; the plan has a copy. */
+	request->call.counts = plan->call.counts;
+	request->call.out_counts = plan->call.out_counts;
 	rdt_request_queue(request, plan);
 	return 0;
 }

@@ -78,7 +78,7 @@ static const struct rdt_algorithm *draw_forced(const struct world *w, uint64_t *
 	if (w->n == 1 || (w->rank_order && rdt_collective_reduces(a->collective) &&
 			  !(a->flags & RDT_ALG_RANK_ORDER)))
 		return NULL;
-	if (a->applies == rdt_applies_direct && (!w->mapped || hosts > 0))
+	if (a->applies == rdt_applies_direct && hosts > 0)
 		return NULL;
 	if (a->applies) {
 		struct rdt_shape shape = { .collective = a->collective,
@@ -170,12 +170,9 @@ static struct op draw_op(const struct world *w, uint64_t seed, bool on_part, int
 		    rdt_collective_reduces(o.collective);
 	o.root = (int)draw_below(&s, (unsigned)n);
 	o.distance = n > 1 ? 1 + (int)draw_below(&s, (unsigned)n - 1) : 0;
-	if (w->forced && o.collective == w->forced->collective) {
-		if (!(w->forced->flags & RDT_ALG_RAGGED))
-			o.v = o.ragged = false;
-		if (w->forced->applies == rdt_applies_direct)
-			o.form = PLANNED; /* a plain call knows nothing of others' memory */
-	}
+	if (w->forced && o.collective == w->forced->collective &&
+	    !(w->forced->flags & RDT_ALG_RAGGED))
+		o.v = o.ragged = false;
 	return o;
 }
 
