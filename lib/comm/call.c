@@ -2,13 +2,35 @@
 /* The public collectives, three forms each: what the user said becomes a struct rdt_call. */
 #include "comm.h"
 
+#include "thread.h"
+
+static int run(rdt_comm *comm, const struct rdt_call *call)
+{
+	int status = rdt_call_check(comm, call);
+
+	if (status)
+		return status;
+	rdt_enter(comm);
+	status = rdt_request_run(comm, call);
+	rdt_leave(comm);
+	return status;
+}
+
 static int start(rdt_comm *comm, const struct rdt_call *call, rdt_request **request)
 {
+	int status;
+
 	if (!request)
 		return rdt_err(RDT_ERR_INVALID, "rdt_%s_start: request is NULL",
 			       rdt_collective_name(call->collective));
 	*request = NULL;
-	return rdt_request_start(comm, call, request);
+	status = rdt_call_check(comm, call);
+	if (status)
+		return status;
+	rdt_enter(comm);
+	status = rdt_request_start(comm, call, request);
+	rdt_leave(comm);
+	return status;
 }
 
 static int plan(rdt_comm *comm, const struct rdt_call *call, rdt_plan **out)
@@ -20,7 +42,12 @@ static int plan(rdt_comm *comm, const struct rdt_call *call, rdt_plan **out)
 			       rdt_collective_name(call->collective));
 	*out = NULL;
 	status = rdt_call_check(comm, call);
-	return status ? status : rdt_plan_make(comm, call, true, out);
+	if (status)
+		return status;
+	rdt_enter(comm);
+	status = rdt_plan_make(comm, call, true, out);
+	rdt_leave(comm);
+	return status;
 }
 
 /* ---- allreduce ------------------------------------------------------------------------------- */
@@ -43,7 +70,7 @@ int rdt_allreduce(rdt_comm *comm, const void *in, void *out, size_t count, enum 
 {
 	struct rdt_call call = allreduce_call(in, out, count, type, op);
 
-	return rdt_request_run(comm, &call);
+	return run(comm, &call);
 }
 
 int rdt_allreduce_start(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
@@ -82,7 +109,7 @@ int rdt_reduce_scatter(rdt_comm *comm, const void *in, void *out, size_t count, 
 {
 	struct rdt_call call = reduce_scatter_call(in, out, count, type, op);
 
-	return rdt_request_run(comm, &call);
+	return run(comm, &call);
 }
 
 int rdt_reduce_scatter_start(rdt_comm *comm, const void *in, void *out, size_t count,
@@ -122,7 +149,7 @@ int rdt_reduce_scatterv(rdt_comm *comm, const void *in, void *out, const size_t 
 {
 	struct rdt_call call = reduce_scatterv_call(in, out, counts, type, op);
 
-	return rdt_request_run(comm, &call);
+	return run(comm, &call);
 }
 
 int rdt_reduce_scatterv_start(rdt_comm *comm, const void *in, void *out, const size_t *counts,
@@ -158,7 +185,7 @@ int rdt_allgather(rdt_comm *comm, const void *in, void *out, size_t count, enum 
 {
 	struct rdt_call call = allgather_call(in, out, count, type);
 
-	return rdt_request_run(comm, &call);
+	return run(comm, &call);
 }
 
 int rdt_allgather_start(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
@@ -197,7 +224,7 @@ int rdt_allgatherv(rdt_comm *comm, const void *in, void *out, const size_t *coun
 {
 	struct rdt_call call = allgatherv_call(in, out, counts, type);
 
-	return rdt_request_run(comm, &call);
+	return run(comm, &call);
 }
 
 int rdt_allgatherv_start(rdt_comm *comm, const void *in, void *out, const size_t *counts,
@@ -234,7 +261,7 @@ int rdt_broadcast(rdt_comm *comm, void *buf, size_t count, enum rdt_type type, i
 {
 	struct rdt_call call = broadcast_call(buf, count, type, root);
 
-	return rdt_request_run(comm, &call);
+	return run(comm, &call);
 }
 
 int rdt_broadcast_start(rdt_comm *comm, void *buf, size_t count, enum rdt_type type, int root,
@@ -274,7 +301,7 @@ int rdt_reduce(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt
 {
 	struct rdt_call call = reduce_call(in, out, count, type, op, root);
 
-	return rdt_request_run(comm, &call);
+	return run(comm, &call);
 }
 
 int rdt_reduce_start(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
@@ -313,7 +340,7 @@ int rdt_gather(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt
 {
 	struct rdt_call call = gather_call(in, out, count, type, root);
 
-	return rdt_request_run(comm, &call);
+	return run(comm, &call);
 }
 
 int rdt_gather_start(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
@@ -353,7 +380,7 @@ int rdt_gatherv(rdt_comm *comm, const void *in, void *out, const size_t *counts,
 {
 	struct rdt_call call = gatherv_call(in, out, counts, type, root);
 
-	return rdt_request_run(comm, &call);
+	return run(comm, &call);
 }
 
 int rdt_gatherv_start(rdt_comm *comm, const void *in, void *out, const size_t *counts,
@@ -392,7 +419,7 @@ int rdt_scatter(rdt_comm *comm, const void *in, void *out, size_t count, enum rd
 {
 	struct rdt_call call = scatter_call(in, out, count, type, root);
 
-	return rdt_request_run(comm, &call);
+	return run(comm, &call);
 }
 
 int rdt_scatter_start(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
@@ -432,7 +459,7 @@ int rdt_scatterv(rdt_comm *comm, const void *in, void *out, const size_t *counts
 {
 	struct rdt_call call = scatterv_call(in, out, counts, type, root);
 
-	return rdt_request_run(comm, &call);
+	return run(comm, &call);
 }
 
 int rdt_scatterv_start(rdt_comm *comm, const void *in, void *out, const size_t *counts,
@@ -468,7 +495,7 @@ int rdt_alltoall(rdt_comm *comm, const void *in, void *out, size_t count, enum r
 {
 	struct rdt_call call = alltoall_call(in, out, count, type);
 
-	return rdt_request_run(comm, &call);
+	return run(comm, &call);
 }
 
 int rdt_alltoall_start(rdt_comm *comm, const void *in, void *out, size_t count, enum rdt_type type,
@@ -508,7 +535,7 @@ int rdt_alltoallv(rdt_comm *comm, const void *in, const size_t *counts, void *ou
 {
 	struct rdt_call call = alltoallv_call(in, counts, out, out_counts, type);
 
-	return rdt_request_run(comm, &call);
+	return run(comm, &call);
 }
 
 int rdt_alltoallv_start(rdt_comm *comm, const void *in, const size_t *counts, void *out,
@@ -540,7 +567,7 @@ int rdt_barrier(rdt_comm *comm)
 {
 	struct rdt_call call = barrier_call();
 
-	return rdt_request_run(comm, &call);
+	return run(comm, &call);
 }
 
 int rdt_barrier_start(rdt_comm *comm, rdt_request **request)
@@ -576,7 +603,7 @@ int rdt_send(rdt_comm *comm, const void *in, size_t count, enum rdt_type type, i
 {
 	struct rdt_call call = send_call(comm, in, count, type, peer);
 
-	return rdt_request_run(comm, &call);
+	return run(comm, &call);
 }
 
 int rdt_send_start(rdt_comm *comm, const void *in, size_t count, enum rdt_type type, int peer,
@@ -614,7 +641,7 @@ int rdt_recv(rdt_comm *comm, void *out, size_t count, enum rdt_type type, int pe
 {
 	struct rdt_call call = recv_call(comm, out, count, type, peer);
 
-	return rdt_request_run(comm, &call);
+	return run(comm, &call);
 }
 
 int rdt_recv_start(rdt_comm *comm, void *out, size_t count, enum rdt_type type, int peer,

@@ -21,6 +21,7 @@
  *	transfer.c  send and receive
  *	request.c   operations in flight
  *	progress.c  move everything on, wait
+ *	thread.c    the same, by a thread
  *	fail.c      the one failure state
  */
 #ifndef RDT_COMM_H
@@ -188,6 +189,10 @@ struct rdt_comm {
 	int fds_of[RDT_TRANSPORTS]; /* how many of them each transport asked for */
 	bool (*wait_done)(rdt_comm *comm, void *what);
 	int64_t glanced; /* when the descriptors were last looked at */
+
+	/* thread.c */
+	struct rdt_thread *thread; /* NULL: none */
+	bool unwatched;		   /* something runs that the thread did not arm for */
 };
 
 /* create.c */
@@ -324,6 +329,7 @@ struct rdt_call rdt_alltoallv_template(const rdt_comm *comm, const struct rdt_ca
 				       size_t *counts);
 
 /* progress.c */
+extern const struct rdt_wait_hooks rdt_progress_hooks; /* with a communicator for `arg` */
 /* One round: transports, connections, programs. How many things happened, or negative: failed. */
 int rdt_progress(rdt_comm *comm);
 /* rdt_progress, and now and then a glance: for callers that poll. */

@@ -31,6 +31,9 @@ static const struct {
 	{ "RDTRAIN_TRANSPORT", "auto", "auto, shm or verbs" },
 	{ "RDTRAIN_TIMEOUT", "600", "deadline of one operation, in seconds" },
 	{ "RDTRAIN_START_TIMEOUT", "60", "deadline for meeting the other workers, in seconds" },
+	{ "RDTRAIN_PROGRESS", "caller",
+	  "who moves operations on: caller (while it waits or tests), or thread (one of the "
+	  "library's, while the caller computes)" },
 	{ "RDTRAIN_HOST_ID", "",
 	  "workers with equal ids count as one host (default: the kernel's boot id)" },
 	{ "RDTRAIN_SOCKET_IFNAME", "", "network interfaces to use: prefixes, =exact, ^not" },
@@ -195,6 +198,17 @@ static int read_transport(const struct rdt_options *options, enum rdt_transport_
 		options && options->transport ? "rdt_options.transport" : "RDTRAIN_TRANSPORT");
 }
 
+static int read_progress(bool *thread)
+{
+	const char *value = value_of("RDTRAIN_PROGRESS");
+
+	*thread = value && strcmp(value, "thread") == 0;
+	if (!value || *thread || strcmp(value, "caller") == 0)
+		return 0;
+	return rdt_err(RDT_ERR_INVALID, "RDTRAIN_PROGRESS=%.64s is neither caller nor thread",
+		       value);
+}
+
 int rdt_config_read(const struct rdt_options *options, struct rdt_config *config)
 {
 	int cma = 1, rank_order = 0, status;
@@ -223,6 +237,7 @@ int rdt_config_read(const struct rdt_options *options, struct rdt_config *config
 	    (status = read_int("RDTRAIN_LOCAL_SIZE", 1, INT_MAX, &config->local_size)) ||
 	    (status = read_integer("RDTRAIN_WINDOW", 4096, 4 << 20, &window)) ||
 	    (status = read_int("RDTRAIN_RANK_ORDER", 0, 1, &rank_order)) ||
+	    (status = read_progress(&config->progress_thread)) ||
 	    (status = read_algorithms(config)))
 		return status;
 	/* torchrun's name for it; anything but a number is not ours to complain about. */

@@ -28,6 +28,7 @@ struct rdt_config {
 	int ib_timeout, ib_retry_cnt, ib_tc, ib_sl; /* -1: not set */
 	int local_size;				    /* workers on this host; 0: not told */
 	bool cma;
+	bool progress_thread;
 	/* Rank 0's hold for all. */
 	uint64_t window;				    /* bytes; 0: chosen by size */
 	char algorithm[RDT_COLL_COUNT][RDT_ALGORITHM_NAME]; /* by collective; "": chosen */

@@ -12,6 +12,7 @@
 
 #include "journal.h"
 #include "prologue.h"
+#include "thread.h"
 #include "transfer.h"
 
 #define RDT_LEAVE_S 10.0 /* how long rdt_comm_destroy waits for the others */
@@ -185,6 +186,9 @@ int rdt_comm_join(const struct rdt_identity *identity, const struct rdt_config *
 		goto fail;
 	comm->policy =
 		rdt_wait_policy(comm->config.local_size ? comm->config.local_size : comm->size);
+	status = rdt_thread_start(comm);
+	if (status)
+		goto fail;
 	*out = comm;
 	return 0;
 
@@ -231,6 +235,7 @@ void rdt_comm_destroy(rdt_comm *comm)
 {
 	if (!comm)
 		return;
+	rdt_thread_stop(comm);
 	/* A forked child has a copy of everything, and must not speak for its parent. */
 	if (comm->owner == getpid()) {
 		double seconds =

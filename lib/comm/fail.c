@@ -13,6 +13,8 @@
 
 #include "lib/base/clock.h"
 
+#include "thread.h"
+
 #define WHO_DIED_S 0.1
 
 static void end_everything(rdt_comm *comm)
@@ -162,6 +164,7 @@ int rdt_comm_lost(rdt_comm *comm, int *ranks, int max)
 
 	if (!comm)
 		return 0;
+	rdt_enter(comm);
 	/* Others may have been lost since the first. */
 	rdt_progress_glance(comm);
 	for (int r = 0; r < comm->size; r++)
@@ -170,6 +173,7 @@ int rdt_comm_lost(rdt_comm *comm, int *ranks, int max)
 				ranks[n] = r;
 			n++;
 		}
+	rdt_leave(comm);
 	return n;
 }
 
@@ -177,8 +181,10 @@ int rdt_comm_abort(rdt_comm *comm)
 {
 	if (!comm)
 		return rdt_err(RDT_ERR_INVALID, "rdt_comm_abort: no communicator");
+	rdt_enter(comm);
 	if (!comm->failed)
 		rdt_fail(comm, RDT_ERR_ABORTED, -1, true, "rank %d called rdt_comm_abort",
 			 comm->rank);
+	rdt_leave(comm);
 	return 0;
 }

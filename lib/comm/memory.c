@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#include "thread.h"
+
 static void deregister(rdt_comm *comm, struct rdt_mem *mem)
 {
 	for (int t = 0; t < comm->n_transports; t++)
@@ -71,6 +73,22 @@ void rdt_memory_close(rdt_comm *comm)
 	rdt_mem_table_free(&comm->memory);
 }
 
+static int add(rdt_comm *comm, struct rdt_mem *mem)
+{
+	int status = rdt_mem_table_add(&comm->memory, mem);
+
+	if (status)
+		rdt_memory_free(comm, mem);
+	return status;
+}
+
+static void take_out(rdt_comm *comm, struct rdt_mem *mem)
+{
+	rdt_mem_table_remove(&comm->memory, mem);
+	rdt_memory_free(comm, mem);
+	comm->frees++;
+}
+
 int rdt_alloc(rdt_comm *comm, size_t bytes, void **ptr)
 {
 	struct rdt_mem *mem = NULL;
@@ -78,49 +96,42 @@ int rdt_alloc(rdt_comm *comm, size_t bytes, void **ptr)
 
 	if (!comm || !ptr)
 		return rdt_err(RDT_ERR_INVALID, "rdt_alloc: %s is NULL", comm ? "ptr" : "comm");
+	rdt_enter(comm);
 	status = rdt_memory_new(comm, bytes, &mem);
-	if (status)
-		return status;
-	status = rdt_mem_table_add(&comm->memory, mem);
-	if (status) {
-		rdt_memory_free(comm, mem);
-		return status;
-	}
-	*ptr = mem->base;
-	return 0;
+	if (!status)
+		status = add(comm, mem);
+	rdt_leave(comm);
+	if (!status)
+		*ptr = mem->base;
+	return status;
 }
 
 int rdt_free(rdt_comm *comm, void *ptr)
 {
 	struct rdt_mem *mem;
+	bool known;
 
 	if (!comm)
 		return rdt_err(RDT_ERR_INVALID, "rdt_free: comm is NULL");
 	if (!ptr)
 		return 0;
+	rdt_enter(comm);
 	mem = rdt_mem_table_find(&comm->memory, ptr, 1);
-	if (!mem || mem->base != ptr || !mem->block.base)
-		return rdt_err(RDT_ERR_INVALID,
+	known = mem && mem->base == ptr && mem->block.base;
+	if (known)
+		take_out(comm, mem);
+	rdt_leave(comm);
+	return known ? 0
+		     : rdt_err(RDT_ERR_INVALID,
 			       "rdt_free: %p did not come from rdt_alloc of this communicator",
 			       ptr);
-	rdt_mem_table_remove(&comm->memory, mem);
-	rdt_memory_free(comm, mem);
-	comm->frees++;
-	return 0;
 }
 
-int rdt_mem_register(rdt_comm *comm, void *ptr, size_t bytes, rdt_mem **out)
+static int register_users(rdt_comm *comm, void *ptr, size_t bytes, struct rdt_mem **out)
 {
-	struct rdt_mem *mem;
+	struct rdt_mem *mem = calloc(1, sizeof(*mem));
 	int status;
 
-	if (!comm || !ptr || !bytes || !out)
-		return rdt_err(RDT_ERR_INVALID, "rdt_mem_register: %s",
-			       !comm  ? "comm is NULL"
-			       : !ptr ? "ptr is NULL"
-			       : !out ? "mem is NULL"
-				      : "0 bytes cannot be registered");
-	mem = calloc(1, sizeof(*mem));
 	if (!mem)
 		return rdt_err(RDT_ERR_NOMEM, "out of memory for a registration");
 	mem->comm = comm;
@@ -142,15 +153,34 @@ free_mem:
 	return status;
 }
 
+int rdt_mem_register(rdt_comm *comm, void *ptr, size_t bytes, rdt_mem **out)
+{
+	int status;
+
+	if (!comm || !ptr || !bytes || !out)
+		return rdt_err(RDT_ERR_INVALID, "rdt_mem_register: %s",
+			       !comm  ? "comm is NULL"
+			       : !ptr ? "ptr is NULL"
+			       : !out ? "mem is NULL"
+				      : "0 bytes cannot be registered");
+	rdt_enter(comm);
+	status = register_users(comm, ptr, bytes, out);
+	rdt_leave(comm);
+	return status;
+}
+
 int rdt_mem_deregister(rdt_mem *mem)
 {
+	rdt_comm *comm;
+
 	if (!mem)
 		return 0;
 	if (mem->block.base)
 		return rdt_err(RDT_ERR_INVALID,
 			       "rdt_mem_deregister: this memory came from rdt_alloc; use rdt_free");
-	rdt_mem_table_remove(&mem->comm->memory, mem);
-	mem->comm->frees++;
-	rdt_memory_free(mem->comm, mem);
+	comm = mem->comm;
+	rdt_enter(comm);
+	take_out(comm, mem);
+	rdt_leave(comm);
 	return 0;
 }

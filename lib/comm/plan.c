@@ -22,6 +22,7 @@
 #include "journal.h"
 #include "prologue.h"
 #include "shape.h"
+#include "thread.h"
 #include "transfer.h"
 
 /* Do all ranks make the same plan? *flags: mine in, everybody's out. */
@@ -279,10 +280,8 @@ static int start_transfer(rdt_plan *plan)
 	return rdt_request_start(plan->comm, &plan->call, &plan->transfer);
 }
 
-int rdt_plan_start(rdt_plan *plan)
+static int start(rdt_plan *plan)
 {
-	if (!plan)
-		return rdt_err(RDT_ERR_INVALID, "rdt_plan_start: no plan");
 	if (plan->comm->failed)
 		return rdt_fail_again(plan->comm);
 	if (plan->call.collective == RDT_COLL_SEND)
@@ -302,6 +301,18 @@ int rdt_plan_start(rdt_plan *plan)
 	return 0;
 }
 
+int rdt_plan_start(rdt_plan *plan)
+{
+	int status;
+
+	if (!plan)
+		return rdt_err(RDT_ERR_INVALID, "rdt_plan_start: no plan");
+	rdt_enter(plan->comm);
+	status = start(plan);
+	rdt_leave(plan->comm);
+	return status;
+}
+
 static void poll_once(rdt_plan *plan)
 {
 	rdt_comm *comm = plan->comm;
@@ -318,13 +329,10 @@ static bool is_complete(const rdt_plan *plan)
 	return plan->pending && !plan->program.running && !plan->cut_off;
 }
 
-int rdt_plan_test(rdt_plan *plan, int *done)
+static int test(rdt_plan *plan, int *done)
 {
 	bool complete;
 
-	if (!plan || !done)
-		return rdt_err(RDT_ERR_INVALID, "rdt_plan_test: %s is NULL",
-			       plan ? "done" : "plan");
 	if (plan->transfer) {
 		int status = rdt_test(plan->transfer, done);
 
@@ -340,18 +348,29 @@ int rdt_plan_test(rdt_plan *plan, int *done)
 	return plan->comm->failed && !complete ? rdt_fail_again(plan->comm) : 0;
 }
 
+int rdt_plan_test(rdt_plan *plan, int *done)
+{
+	int status;
+
+	if (!plan || !done)
+		return rdt_err(RDT_ERR_INVALID, "rdt_plan_test: %s is NULL",
+			       plan ? "done" : "plan");
+	rdt_enter(plan->comm);
+	status = test(plan, done);
+	rdt_leave(plan->comm);
+	return status;
+}
+
 static bool is_over(rdt_comm *comm, void *what)
 {
 	(void)comm;
 	return !((rdt_plan *)what)->program.running;
 }
 
-int rdt_plan_wait(rdt_plan *plan)
+static int wait(rdt_plan *plan)
 {
 	bool complete;
 
-	if (!plan)
-		return rdt_err(RDT_ERR_INVALID, "rdt_plan_wait: no plan");
 	if (plan->transfer) {
 		struct rdt_request *request = plan->transfer;
 
@@ -368,6 +387,18 @@ int rdt_plan_wait(rdt_plan *plan)
 				  rdt_deadline(plan->comm->config.timeout_s), NULL);
 }
 
+int rdt_plan_wait(rdt_plan *plan)
+{
+	int status;
+
+	if (!plan)
+		return rdt_err(RDT_ERR_INVALID, "rdt_plan_wait: no plan");
+	rdt_enter(plan->comm);
+	status = wait(plan);
+	rdt_leave(plan->comm);
+	return status;
+}
+
 /* A failure is the communicator's from then on; there is nobody to return it to here. */
 static void await_others(rdt_plan *plan)
 {
@@ -382,12 +413,17 @@ static void await_others(rdt_plan *plan)
 
 void rdt_plan_destroy(rdt_plan *plan)
 {
+	rdt_comm *comm;
+
 	if (!plan)
 		return;
-	rdt_plan_wait(plan);
+	comm = plan->comm;
+	rdt_enter(comm);
+	wait(plan);
 	/* When an operation has ended here, every peer has started it and so has read what it needs
 	 * of this rank's memory. A plan that never ran proves nothing of the kind. */
-	if (!plan->started && plan->program.n_links && !plan->comm->failed)
+	if (!plan->started && plan->program.n_links && !comm->failed)
 		await_others(plan);
 	rdt_plan_free(plan);
+	rdt_leave(comm);
 }

@@ -144,6 +144,7 @@ void rdt_plan_link(rdt_plan *plan)
 {
 	rdt_comm *comm = plan->comm;
 
+	comm->unwatched = true;
 	plan->started = true;
 	plan->deadline = rdt_now() + (int64_t)(comm->config.timeout_s * 1e9);
 	plan->prev_active = NULL;
@@ -218,6 +219,7 @@ static int hook_woken(void *arg, struct pollfd *fds, int n)
 	rdt_comm *comm = arg;
 	int at = 0;
 
+	comm->unwatched = true;
 	for (int t = 0; t < comm->n_transports; t++) {
 		int status = comm->transports[t].ops->woken(comm->transports[t].handle, fds + at,
 							    comm->fds_of[t]);
@@ -240,7 +242,7 @@ static bool hook_done(void *arg, void *what)
 	return comm->wait_done(comm, what);
 }
 
-static const struct rdt_wait_hooks hooks = {
+const struct rdt_wait_hooks rdt_progress_hooks = {
 	.progress = hook_progress,
 	.done = hook_done,
 	.fds = hook_fds,
@@ -256,7 +258,7 @@ int rdt_progress_glance(rdt_comm *comm)
 	comm->glanced = rdt_now();
 	if (!comm->fds)
 		return 0;
-	status = rdt_wait_glance(&hooks, comm);
+	status = rdt_wait_glance(&rdt_progress_hooks, comm);
 	return status < 0 ? status : 0;
 }
 
@@ -339,7 +341,7 @@ int rdt_progress_until(rdt_comm *comm, bool (*done)(rdt_comm *comm, void *what),
 	if (comm->failed)
 		return rdt_fail_again(comm);
 	comm->wait_done = done;
-	status = rdt_wait_until(&hooks, comm, what, &comm->policy, deadline);
+	status = rdt_wait_until(&rdt_progress_hooks, comm, what, &comm->policy, deadline);
 	if (status == 0)
 		return 0;
 	if (comm->failed)

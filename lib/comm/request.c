@@ -13,6 +13,7 @@
 #include "journal.h"
 #include "prologue.h"
 #include "shape.h"
+#include "thread.h"
 #include "transfer.h"
 
 void rdt_requests_init(rdt_comm *comm)
@@ -161,11 +162,13 @@ static int start(struct rdt_request *request)
 	return 0;
 }
 
-static int start_checked(rdt_comm *comm, const struct rdt_call *call, struct rdt_request **out)
+int rdt_request_start(rdt_comm *comm, const struct rdt_call *call, struct rdt_request **out)
 {
 	struct rdt_request *request = NULL;
 	int status;
 
+	if (comm->failed)
+		return rdt_fail_again(comm);
 	status = rdt_request_new(comm, call, NULL, &request);
 	if (status)
 		return status;
@@ -181,15 +184,6 @@ static int start_checked(rdt_comm *comm, const struct rdt_call *call, struct rdt
 		rdt_progress(comm);
 	*out = request;
 	return 0;
-}
-
-int rdt_request_start(rdt_comm *comm, const struct rdt_call *call, struct rdt_request **out)
-{
-	int status = rdt_call_check(comm, call);
-
-	if (status)
-		return status;
-	return comm->failed ? rdt_fail_again(comm) : start_checked(comm, call, out);
 }
 
 /* ---- blocking -------------------------------------------------------------------------------- */
@@ -239,18 +233,16 @@ static int run_board(rdt_plan *plan, const struct rdt_call *call)
 
 int rdt_request_run(rdt_comm *comm, const struct rdt_call *call)
 {
-	struct rdt_request *request;
-	int status = rdt_call_check(comm, call);
+	struct rdt_request *request = NULL;
 	rdt_plan *plan;
+	int status;
 
-	if (status)
-		return status;
 	if (comm->failed)
 		return rdt_fail_again(comm);
 	plan = rdt_onecall_find(comm, call);
 	if (plan && plan->program.board && !plan->queue && comm->in_flight < RDT_REQUESTS)
 		return run_board(plan, call);
-	status = start_checked(comm, call, &request);
+	status = rdt_request_start(comm, call, &request);
 	return status ? status : rdt_wait(request);
 }
 
@@ -273,19 +265,22 @@ static bool is_over(rdt_comm *comm, void *what)
 int rdt_wait(struct rdt_request *request)
 {
 	rdt_comm *comm;
+	int status;
 
 	if (!request)
 		return rdt_err(RDT_ERR_INVALID, "rdt_wait: no request");
 	comm = request->comm;
+	rdt_enter(comm);
 	if (!request->over) {
-		int status = rdt_progress_until(comm, is_over, request,
-						rdt_deadline(comm->config.timeout_s), NULL);
-
+		status = rdt_progress_until(comm, is_over, request,
+					    rdt_deadline(comm->config.timeout_s), NULL);
 		/* An operation that was complete when the communicator failed did not fail. */
 		if (status && !request->over)
 			request->outcome = status;
 	}
-	return outcome(request);
+	status = outcome(request);
+	rdt_leave(comm);
+	return status;
 }
 
 static void poll_once(struct rdt_request *request)
@@ -300,11 +295,19 @@ static void poll_once(struct rdt_request *request)
 
 int rdt_test(struct rdt_request *request, int *done)
 {
+	rdt_comm *comm;
+	int status = 0;
+
 	if (!request || !done)
 		return rdt_err(RDT_ERR_INVALID, "rdt_test: %s is NULL",
 			       request ? "done" : "request");
+	comm = request->comm;
+	rdt_enter(comm);
 	if (!request->over)
 		poll_once(request); /* a failure ends all requests, this one too */
 	*done = request->over;
-	return request->over ? outcome(request) : 0;
+	if (request->over)
+		status = outcome(request);
+	rdt_leave(comm);
+	return status;
 }

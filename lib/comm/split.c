@@ -13,6 +13,7 @@
 #include "lib/base/clock.h"
 
 #include "journal.h"
+#include "thread.h"
 
 struct member {
 	int32_t color, key;
@@ -116,16 +117,12 @@ static int join(rdt_comm *comm, const struct member *members, rdt_comm **out)
 	return status;
 }
 
-int rdt_comm_split(rdt_comm *comm, int color, int key, rdt_comm **out)
+static int split(rdt_comm *comm, int color, int key, rdt_comm **out)
 {
 	const struct rdt_call call = { .collective = RDT_COLL_BARRIER };
 	struct member *members;
 	int status;
 
-	if (!comm || !out)
-		return rdt_err(RDT_ERR_INVALID, "rdt_comm_split: %s is NULL",
-			       comm ? "out" : "comm");
-	*out = NULL;
 	if (comm->failed)
 		return rdt_fail_again(comm);
 	members = calloc((size_t)comm->size, sizeof(*members));
@@ -139,5 +136,19 @@ int rdt_comm_split(rdt_comm *comm, int color, int key, rdt_comm **out)
 		status = join(comm, members, out);
 	comm->splits++;
 	free(members);
+	return status;
+}
+
+int rdt_comm_split(rdt_comm *comm, int color, int key, rdt_comm **out)
+{
+	int status;
+
+	if (!comm || !out)
+		return rdt_err(RDT_ERR_INVALID, "rdt_comm_split: %s is NULL",
+			       comm ? "out" : "comm");
+	*out = NULL;
+	rdt_enter(comm);
+	status = split(comm, color, key, out);
+	rdt_leave(comm);
 	return status;
 }
