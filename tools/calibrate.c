@@ -325,12 +325,10 @@ static void begin(struct calibration *c, rdt_comm *comm)
 {
 	bool memory = comm->host != NULL;
 	int most = 0;
-	cpu_set_t set;
 
 	c->comm = comm;
 	c->model = *rdt_model_builtin(memory && comm->one_host ? "shm-laptop" : "infiniband-edr");
-	if (sched_getaffinity(0, sizeof(set), &set) == 0)
-		c->model.cores = (uint64_t)CPU_COUNT(&set);
+	c->model.cores = (uint64_t)comm->processors;
 	snprintf(c->model.name, sizeof(c->model.name), "calibrated");
 	for (int r = 0; r < comm->size; r++) {
 		int there = 0;

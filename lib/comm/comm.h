@@ -147,7 +147,8 @@ struct rdt_comm {
 	unsigned char nonce[RDT_NONCE_BYTES];
 	/* Number of each rank's host; NULL where no peer's memory can be mapped. */
 	int *host;
-	bool one_host; /* all ranks are on this host */
+	bool one_host;	/* all ranks are on this host */
+	int processors; /* that the ranks of this host may use, together; 0: not known */
 	struct rdt_wait_policy policy;
 
 	struct rdt_open_transport transports[RDT_TRANSPORTS];

@@ -42,14 +42,6 @@ struct common {
 	char algorithm[RDT_COLL_COUNT][RDT_ALGORITHM_NAME];
 };
 
-/* Processors that this process may use; 0: not known. */
-static uint64_t processors(void)
-{
-	cpu_set_t set;
-
-	return sched_getaffinity(0, sizeof(set), &set) ? 0 : (uint64_t)CPU_COUNT(&set);
-}
-
 /* The costs by which this rank would choose: a file's, a built-in model's, or those that suit the
  * way in which ranks reach each other. */
 static int find_model(const rdt_comm *comm, struct rdt_model *model)
@@ -66,7 +58,7 @@ static int find_model(const rdt_comm *comm, struct rdt_model *model)
 	if (builtin) {
 		*model = *builtin;
 		if (!name)
-			model->cores = processors();
+			model->cores = (uint64_t)comm->processors;
 		return 0;
 	}
 	file = fopen(name, "re");
@@ -184,8 +176,8 @@ int rdt_comm_join(const struct rdt_identity *identity, const struct rdt_config *
 		status = meet(comm, identity);
 	if (status)
 		goto fail;
-	comm->policy =
-		rdt_wait_policy(comm->config.local_size ? comm->config.local_size : comm->size);
+	comm->policy = rdt_wait_policy(
+		comm->config.local_size ? comm->config.local_size : comm->size, comm->processors);
 	status = rdt_thread_start(comm);
 	if (status)
 		goto fail;

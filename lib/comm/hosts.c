@@ -3,6 +3,7 @@
 #include "comm.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -90,17 +91,38 @@ static int share_numbers(rdt_comm *comm, const char *name, int64_t deadline)
 	return status;
 }
 
+/* The processors that this process may run on, in 64 bits: processor p in bit p % 64. */
+static uint64_t own_processors(int *count)
+{
+	uint64_t bits = 0;
+	cpu_set_t set;
+
+	*count = 0;
+	if (sched_getaffinity(0, sizeof(set), &set) < 0)
+		return UINT64_MAX;
+	*count = CPU_COUNT(&set);
+	for (int p = 0; p < CPU_SETSIZE; p++)
+		if (CPU_ISSET(p, &set))
+			bits |= UINT64_C(1) << p % 64;
+	return bits;
+}
+
 int rdt_hosts_find(rdt_comm *comm, int64_t deadline)
 {
 	char name[RDT_SIGNATURE_MAX];
 	struct rdt_fence fence;
+	uint64_t own = own_processors(&comm->processors);
 	int status;
 
 	host_name(comm, name, sizeof(name));
-	status = rdt_peers_fence(comm, name, 0, &fence, deadline);
+	/* Of the flags, those that all have come back. None: each rank was bound to processors of
+	 * its own, and all of them together are what this host has. */
+	status = rdt_peers_fence(comm, name, own, &fence, deadline);
 	if (status)
 		return status;
 	comm->one_host = fence.equal;
+	if (fence.flags == 0)
+		comm->processors = (int)sysconf(_SC_NPROCESSORS_ONLN);
 	if (comm->config.transport == RDT_TRANSPORT_VERBS)
 		return 0; /* nobody's memory is mapped */
 	if ((size_t)comm->size > RDT_BLOB_MAX / sizeof(uint16_t)) {

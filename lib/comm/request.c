@@ -240,7 +240,8 @@ int rdt_request_run(rdt_comm *comm, const struct rdt_call *call)
 	if (comm->failed)
 		return rdt_fail_again(comm);
 	plan = rdt_onecall_find(comm, call);
-	if (plan && plan->program.board && !plan->queue && comm->in_flight < RDT_REQUESTS)
+	if (plan && plan->program.board && !plan->prologue && !plan->queue &&
+	    comm->in_flight < RDT_REQUESTS)
 		return run_board(plan, call);
 	status = rdt_request_start(comm, call, &request);
 	return status ? status : rdt_wait(request);

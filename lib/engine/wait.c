@@ -21,12 +21,9 @@ void rdt_wait_relax(void)
 #endif
 }
 
-struct rdt_wait_policy rdt_wait_policy(int ranks)
+struct rdt_wait_policy rdt_wait_policy(int ranks, int processors)
 {
-	cpu_set_t set;
-	int cpus = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
-
-	if (ranks <= cpus)
+	if (ranks <= processors)
 		/* Not for long, either: the scheduler may have put the peer on this processor, and
 		 * where it has not, yielding costs a fraction of a microsecond. */
 		return (struct rdt_wait_policy){ .spin_ns = 5000, .yield_ns = 500000 };

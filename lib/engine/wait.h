@@ -37,10 +37,10 @@ struct rdt_wait_policy {
 };
 
 /*
- * The policy for `ranks` workers on this host: with more ranks than processors, spinning takes the
- * processor from the very rank that is waited for.
+ * The policy for `ranks` workers on this host, which has so many processors for them: where there
+ * are more ranks, spinning takes the processor from the very rank that is waited for.
  */
-struct rdt_wait_policy rdt_wait_policy(int ranks);
+struct rdt_wait_policy rdt_wait_policy(int ranks, int processors);
 
 /* 0 done; RDT_ERR_TIMEOUT (no sentence set: the caller knows whom it waited for); else the negative
  * value of a hook. */
