@@ -15,8 +15,9 @@
 #include "lib/base/error.h"
 #include "tools/calibrate.h"
 #include "tools/perf.h"
+#include "tools/perf_overlap.h"
 
-enum { OPTION_FORM = 256, OPTION_MEMORY, OPTION_IN_PLACE, OPTION_CALIBRATE };
+enum { OPTION_FORM = 256, OPTION_MEMORY, OPTION_IN_PLACE, OPTION_CALIBRATE, OPTION_OVERLAP };
 
 static const struct argp_option options[] = {
 	{ "minbytes", 'b', "SIZE", 0, "Smallest size; K, M and G are powers of 1024 (default 8)",
@@ -40,6 +41,8 @@ static const struct argp_option options[] = {
 	{ "json", 'J', "FILE", 0, "Write all numbers there too, with percentiles", 0 },
 	{ "verbose", 'v', NULL, 0, "Add the 50th and 99th percentiles and the maximum to the table",
 	  0 },
+	{ "overlap", OPTION_OVERLAP, NULL, 0,
+	  "Instead: how much of the allreduce hides behind a computation that takes as long", 1 },
 	{ "calibrate", OPTION_CALIBRATE, "FILE", OPTION_ARG_OPTIONAL,
 	  "Instead: measure the costs by which algorithms are chosen, and write them to FILE "
 	  "(default "
@@ -63,6 +66,9 @@ static const char doc[] =
 	"--calibrate times all algorithms for some seconds, on two ranks or more, and fits the "
 	"costs of "
 	"a model to the times. With RDTRAIN_MODEL=FILE the library chooses by them.\n\n"
+	"--overlap takes the time of the allreduce, of a computation, and of both at once, the "
+	"computation "
+	"without any call and with calls of rdt_plan_test; see RDTRAIN_PROGRESS.\n\n"
 	"Exit status: 0; 1 when anything was wrong or failed; 2 for wrong usage.";
 
 /* ---- options --------------------------------------------------------------------------------- */
@@ -217,8 +223,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		s->collective = arg;
 		break;
 	case OPTION_CALIBRATE: s->calibrate = arg ? arg : "rdtrain.model"; break;
+	case OPTION_OVERLAP: s->overlap = true; break;
 	case ARGP_KEY_END:
-		if (!s->collective && !s->calibrate)
+		if (!s->collective && !s->calibrate && !s->overlap)
 			argp_error(state, "which collective? allreduce");
 		if (s->end == 0)
 			s->end = s->begin > 64u << 20 ? s->begin : 64u << 20;
@@ -319,6 +326,7 @@ int rdt_cmd_perf(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	status = settings.calibrate ? perf_calibrate(comm, settings.calibrate)
+		 : settings.overlap ? perf_overlap(&settings, comm)
 				    : run_all(&settings, comm, &wrong);
 	/* All ranks find out alike that they cannot calibrate. */
 	usage = settings.calibrate && status == RDT_ERR_INVALID;

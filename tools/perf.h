@@ -6,6 +6,7 @@
  *	perf_time.c    one size: runs the collective, takes the time, has the results checked
  *	perf_data.c    what goes in and what must come out
  *	perf_report.c  the table and the JSON file
+ *	perf_overlap.c --overlap; calibrate.c: --calibrate
  */
 #ifndef RDT_PERF_H
 #define RDT_PERF_H
@@ -26,6 +27,7 @@ enum { PERF_OUT_OF_PLACE = 1, PERF_IN_PLACE = 2 };
 struct perf_settings {
 	const char *collective, *json;
 	const char *calibrate;	   /* a file: do that instead */
+	bool overlap;		   /* or that */
 	uint64_t begin, end, step; /* bytes; the step is added when there is no factor */
 	double factor;
 	long iterations, warmup; /* -1: as many as a bounded time allows */
