@@ -93,6 +93,12 @@ struct rdt_bootstrap_ops {
 	int (*get)(struct rdt_bootstrap *b, int rank, const char *key, void *value, size_t *length,
 		   int64_t deadline);
 	/*
+	 * get() that does not wait for the put: 1, or 0 when (rank, key) has not been put yet. What
+	 * it does wait for is the service's answer, which comes at once; idle() is not called.
+	 */
+	int (*look)(struct rdt_bootstrap *b, int rank, const char *key, void *value,
+		    size_t *length);
+	/*
 	 * Waits for every member's fence of the same number (the k-th fence of one rank meets the
 	 * k-th of the others) and combines what they brought. Signatures are text; unequal ones are
 	 * no error here: the answer comes at once, and the caller words the error. TIMEOUT names
@@ -104,7 +110,7 @@ struct rdt_bootstrap_ops {
 	 * While get() and fence() wait, they call idle(arg) at least every millisecond, so that
 	 * what the caller has in flight goes on: peers may need it before they can come to the
 	 * fence themselves. It returns how much it did, or a negative status, which ends the wait
-	 * and is its result; it must not call watch(), and get() only while fence() waits. NULL:
+	 * and is its result; it must not call watch(), and look() only while fence() waits. NULL:
 	 * nothing to do meanwhile.
 	 */
 	void (*set_idle)(struct rdt_bootstrap *b, int (*idle)(void *arg), void *arg);

@@ -21,7 +21,7 @@
 #include "lib/bootstrap/secret.h"
 #include "lib/bootstrap/service.h"
 
-#define PUT_S 10.0 /* the service answers a put at once; this long means it is stuck */
+#define ANSWER_S 10.0 /* the service answers at once; this long means it is stuck */
 #define IDLE_NS 1000000
 #define WHO_S 0.2 /* for naming the ranks that did not come to a fence */
 #define BYE_S 0.2 /* for a good-bye */
@@ -403,7 +403,7 @@ static int client_put(struct rdt_bootstrap *b, const char *key, const void *valu
 			       key, length, RDT_BLOB_MAX);
 	snprintf(m.key, sizeof(m.key), "%s", key);
 	m.length = (uint32_t)length;
-	status = ask(c, &m, RDT_MSG_STORED, &answer, rdt_deadline(PUT_S), &idle);
+	status = ask(c, &m, RDT_MSG_STORED, &answer, rdt_deadline(ANSWER_S), &idle);
 	if (idle)
 		return idle;
 	if (status == RDT_AGAIN)
@@ -411,7 +411,7 @@ static int client_put(struct rdt_bootstrap *b, const char *key, const void *valu
 			RDT_ERR_TIMEOUT,
 			"rank %d: the rendezvous service at %s has not taken '%s' in %.0f s; "
 			"is its host overloaded?",
-			c->who.rank, c->who.rendezvous, key, PUT_S);
+			c->who.rank, c->who.rendezvous, key, ANSWER_S);
 	return status ? service_gone(c) : as_told(&answer);
 }
 
@@ -431,17 +431,17 @@ static int client_forget(struct rdt_bootstrap *b, const char *key)
 	return status < 0 ? service_gone(c) : RDT_OK;
 }
 
-static int client_get(struct rdt_bootstrap *b, int rank, const char *key, void *value,
-		      size_t *length, int64_t deadline)
+/* Asks for (rank, key); kind 1 does not wait until it is put. */
+static int ask_value(struct client *c, int rank, const char *key, uint8_t kind,
+		     struct rdt_message *answer, int64_t deadline, int *idle)
 {
-	struct client *c = self(b);
 	struct rdt_message m = { .type = RDT_MSG_GET,
 				 .number = ++c->number,
-				 .rank = (uint32_t)rank };
-	struct rdt_message answer;
-	size_t room = *length;
-	int status = check_owner(c), idle;
+				 .rank = (uint32_t)rank,
+				 .kind = kind };
+	int status = check_owner(c);
 
+	*idle = 0;
 	if (!status)
 		status = check_key(key);
 	if (status)
@@ -450,23 +450,62 @@ static int client_get(struct rdt_bootstrap *b, int rank, const char *key, void *
 		return rdt_err(RDT_ERR_INVALID, "rank %d is outside a world of %d ranks", rank,
 			       c->who.world);
 	snprintf(m.key, sizeof(m.key), "%s", key);
-	status = ask(c, &m, RDT_MSG_VALUE, &answer, deadline, &idle);
-	if (idle)
-		return idle;
-	if (status == RDT_AGAIN)
+	status = ask(c, &m, RDT_MSG_VALUE, answer, deadline, idle);
+	return status && status != RDT_AGAIN && !*idle ? service_gone(c) : status;
+}
+
+static void take(const struct rdt_message *answer, void *value, size_t *length)
+{
+	size_t room = *length;
+
+	*length = answer->length;
+	if (answer->length && room)
+		memcpy(value, answer->value, answer->length < room ? answer->length : room);
+}
+
+static int client_get(struct rdt_bootstrap *b, int rank, const char *key, void *value,
+		      size_t *length, int64_t deadline)
+{
+	struct client *c = self(b);
+	struct rdt_message answer;
+	int idle, status = ask_value(c, rank, key, 0, &answer, deadline, &idle);
+
+	if (status == RDT_AGAIN && !idle)
 		return rdt_err(RDT_ERR_TIMEOUT,
 			       "rank %d waited in vain for rank %d to put '%s' at the rendezvous; "
 			       "see what rank %d is doing",
 			       c->who.rank, rank, key, rank);
+	if (!status)
+		status = as_told(&answer);
+	if (!status)
+		take(&answer, value, length);
+	return status;
+}
+
+static int client_look(struct rdt_bootstrap *b, int rank, const char *key, void *value,
+		       size_t *length)
+{
+	struct client *c = self(b);
+	int (*idle)(void *arg) = c->idle, unused, status;
+	struct rdt_message answer;
+
+	c->idle = NULL;
+	status = ask_value(c, rank, key, 1, &answer, rdt_deadline(ANSWER_S), &unused);
+	c->idle = idle;
+	if (status == RDT_AGAIN)
+		return rdt_err(RDT_ERR_TIMEOUT,
+			       "rank %d: the rendezvous service at %s has not answered for %.0f s; "
+			       "is its host overloaded?",
+			       c->who.rank, c->who.rendezvous, ANSWER_S);
 	if (status)
-		return service_gone(c);
+		return status;
+	if (answer.status == RDT_AGAIN)
+		return 0;
 	status = as_told(&answer);
 	if (status)
 		return status;
-	*length = answer.length;
-	if (answer.length && room)
-		memcpy(value, answer.value, answer.length < room ? answer.length : room);
-	return RDT_OK;
+	take(&answer, value, length);
+	return 1;
 }
 
 /* The first fence is where all meet; what is waited for at the others is a call. */
@@ -643,6 +682,7 @@ const struct rdt_bootstrap_ops rdt_rendezvous_ops = {
 	.nonce = client_nonce,
 	.put = client_put,
 	.get = client_get,
+	.look = client_look,
 	.forget = client_forget,
 	.fence = client_fence,
 	.set_idle = client_set_idle,

@@ -318,6 +318,8 @@ static void get(struct srv_conn *conn, const struct rdt_message *m)
 		return;
 	}
 	failed.status = get_failure(conn->job, m->rank, m->key, failed.text);
+	if (!failed.status && m->kind)
+		failed.status = RDT_AGAIN;
 	if (failed.status)
 		rdt_srv_send(conn, &failed);
 	else

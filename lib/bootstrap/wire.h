@@ -8,7 +8,7 @@
  *	HELLO			WELCOME or REFUSED	the first words of each
  *	PUT			STORED
  *	FORGET
- *	GET			VALUE			when the value is there
+ *	GET			VALUE			when the value is there, or at once
  *	FENCE			FENCED			when all have come, or none can come
  *	WHO			MISSING			who has not come to a fence
  *	ABORT, BYE
@@ -23,7 +23,7 @@
 
 #include "lib/bootstrap/bootstrap.h"
 
-#define RDT_WIRE_VERSION 2
+#define RDT_WIRE_VERSION 3
 #define RDT_FRAME_HEADER 4
 #define RDT_FRAME_BODY_MAX (RDT_BLOB_MAX + 1024)
 #define RDT_FRAME_MAX (RDT_FRAME_HEADER + RDT_FRAME_BODY_MAX)
@@ -36,8 +36,8 @@ enum rdt_message_type {
 	RDT_MSG_REFUSED,   /* status, text */
 	RDT_MSG_PUT,	   /* number, key, value */
 	RDT_MSG_STORED,	   /* number, status, text */
-	RDT_MSG_GET,	   /* number, rank, key */
-	RDT_MSG_VALUE,	   /* number, status, text, value */
+	RDT_MSG_GET,	   /* number, rank, key, kind: 1 to be told at once when it is not there */
+	RDT_MSG_VALUE,	   /* number, status (RDT_AGAIN: not there yet), text, value */
 	RDT_MSG_FENCE,	   /* number, flags, signature */
 	RDT_MSG_FENCED,	   /* number, status, text, flags, kind: 1 when the signatures are equal,
 			    * rank, signature, rank_b, signature_b: two that are not */

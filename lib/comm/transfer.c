@@ -141,11 +141,9 @@ static int look(rdt_comm *comm, int peer, struct rdt_pair *pair)
 		return 0;
 	key_for(key, sizeof(key), comm->rank);
 	comm->asking = true;
-	status = comm->boot_ops->get(comm->boot, peer, key, blob, &length, rdt_now() + LOOK_NS);
+	status = comm->boot_ops->look(comm->boot, peer, key, blob, &length);
 	comm->asking = false;
-	if (status == RDT_ERR_TIMEOUT)
-		return 0;
-	if (status)
+	if (status <= 0)
 		return status;
 	rdt_bind_attach(pair->out, 0);
 	rdt_bind_attach(pair->in, 0);

@@ -151,6 +151,28 @@ static void a_get_in_vain_times_out_naming_rank_and_key_and_harms_nothing(void *
 	ops->close(b, true);
 }
 
+static void a_look_answers_at_once_before_and_after_the_put(void **state)
+{
+	struct rdt_bootstrap *a = join(service, 0, 2), *b = join(service, 1, 2);
+	char text[8] = "";
+	size_t length = sizeof(text);
+
+	(void)state;
+	assert_int_equal(ops->look(a, 1, "k", text, &length), 0);
+	assert_int_equal(ops->look(a, 1, "k", text, &length), 0);
+	assert_ok(ops->put(b, "k", "yes", 3));
+	assert_int_equal(ops->look(a, 1, "k", text, &length), 1);
+	assert_int_equal(length, 3);
+	assert_memory_equal(text, "yes", 3);
+	assert_int_equal(ops->look(a, 2, "k", text, &length), RDT_ERR_INVALID);
+	ops->close(b, true);
+	length = sizeof(text);
+	assert_int_equal(ops->look(a, 1, "k", text, &length), 1);
+	length = sizeof(text);
+	assert_int_equal(ops->look(a, 1, "other", text, &length), RDT_ERR_PEER_LOST);
+	ops->close(a, true);
+}
+
 static void two_jobs_on_one_service_do_not_meet(void **state)
 {
 	struct rdt_identity one = identity(service, 0, 1), two = one;
@@ -631,6 +653,7 @@ int main(void)
 		test(keys_and_ranks_outside_their_limits_are_refused_here),
 		test(a_get_before_the_put_waits_for_it),
 		test(a_get_in_vain_times_out_naming_rank_and_key_and_harms_nothing),
+		test(a_look_answers_at_once_before_and_after_the_put),
 		test(two_jobs_on_one_service_do_not_meet),
 		test(members_share_a_nonce_and_the_next_incarnation_has_another_and_no_keys),
 		test(all_ranks_pass_many_fences_together_and_their_flags_are_anded),
