@@ -27,7 +27,7 @@ struct rdt_wait_policy rdt_wait_policy(int ranks, int processors)
 		/* Not for long, either: the scheduler may have put the peer on this processor, and
 		 * where it has not, yielding costs a fraction of a microsecond. */
 		return (struct rdt_wait_policy){ .spin_ns = 5000, .yield_ns = 500000 };
-	return (struct rdt_wait_policy){ .spin_ns = 1000, .yield_ns = 200000, .crowded = true };
+	return (struct rdt_wait_policy){ .spin_ns = 0, .yield_ns = 200000, .crowded = true };
 }
 
 void rdt_wait_yield(void)
@@ -89,6 +89,8 @@ int rdt_wait_until(const struct rdt_wait_hooks *hooks, void *arg, void *what,
 			return 0;
 		if (status > 0)
 			quiet_since = 0;
+		else if (policy->crowded)
+			sched_yield(); /* at once: the peer may be waiting for this processor */
 		else
 			rdt_wait_relax();
 		/* Asking for the time costs more than a look at a counter. */

@@ -35,8 +35,8 @@ grep -q '^  direct  *[0-9]' "$out" || fail "simulate predicts nothing"
 sed -i 's/^host.put .*/host.put = 1000000000/; s/^host.byte .*/host.byte = 0/' "$dir/my.model"
 RDTRAIN_MODEL=$dir/my.model RDTRAIN_DEBUG=INFO expect 0 'Out of bounds values : 0 OK' 3 \
 	allreduce -b 1M -e 1M -c
-[ "$(grep -c 'of 262144 float32, sum (plan): oneshot,.* predicted: oneshot ' "$out")" = 6 ] ||
-	fail "not oneshot on all three ranks, in place and not"
+[ "$(grep -c 'of 262144 float32, sum (plan): board,.* predicted: board ' "$out")" = 6 ] ||
+	fail "not board on all three ranks, in place and not"
 
 expect 2 "needs two ranks" 1 --calibrate="$dir/my.model"
 expect 2 "cannot write \"$dir/nowhere/my.model\": No such file" 2 --calibrate="$dir/nowhere/my.model"
