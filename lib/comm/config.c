@@ -42,6 +42,8 @@ static const struct {
 	{ "RDTRAIN_IB_RETRY_CNT", "", "retries of queue pairs, 0 to 7" },
 	{ "RDTRAIN_IB_TC", "", "traffic class, 0 to 255" },
 	{ "RDTRAIN_IB_SL", "", "service level, 0 to 15" },
+	{ "RDTRAIN_IB_RAILS", "4",
+	  "devices used side by side at most, of those that are as fast as the first, 1 to 4" },
 	{ "RDTRAIN_SHM_CMA", "1", "0: never write into a peer's memory with process_vm_writev" },
 	{ "RDTRAIN_ALLREDUCE", "",
 	  "use this algorithm for every allreduce (rank 0's value holds for all)" },
@@ -233,6 +235,7 @@ int rdt_config_read(const struct rdt_options *options, struct rdt_config *config
 	    (status = read_int("RDTRAIN_IB_RETRY_CNT", 0, 7, &config->ib_retry_cnt)) ||
 	    (status = read_int("RDTRAIN_IB_TC", 0, 255, &config->ib_tc)) ||
 	    (status = read_int("RDTRAIN_IB_SL", 0, 15, &config->ib_sl)) ||
+	    (status = read_int("RDTRAIN_IB_RAILS", 1, 4, &config->ib_rails)) ||
 	    (status = read_int("RDTRAIN_SHM_CMA", 0, 1, &cma)) ||
 	    (status = read_int("RDTRAIN_LOCAL_SIZE", 1, INT_MAX, &config->local_size)) ||
 	    (status = read_integer("RDTRAIN_WINDOW", 4096, 4 << 20, &window)) ||

@@ -26,6 +26,7 @@ struct rdt_config {
 	const char *host_id, *ifname, *model,
 		*ib_hca; /* NULL: not set; from the environment, never freed */
 	int ib_timeout, ib_retry_cnt, ib_tc, ib_sl; /* -1: not set */
+	int ib_rails;				    /* 0: not set */
 	int local_size;				    /* workers on this host; 0: not told */
 	bool cma;
 	bool progress_thread;

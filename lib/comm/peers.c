@@ -118,6 +118,7 @@ static int open_one(rdt_comm *comm, const struct rdt_transport_ops *ops)
 		.ib_retry_cnt = comm->config.ib_retry_cnt,
 		.ib_tc = comm->config.ib_tc,
 		.ib_sl = comm->config.ib_sl,
+		.ib_rails = comm->config.ib_rails,
 		.cma = comm->config.cma,
 	};
 	struct rdt_open_transport *t = &comm->transports[comm->n_transports];
@@ -179,7 +180,7 @@ int rdt_peers_open(rdt_comm *comm, int64_t deadline)
 			return status;
 	}
 	if (choice == RDT_TRANSPORT_VERBS || (choice == RDT_TRANSPORT_AUTO && !comm->one_host)) {
-		status = open_one(comm, &rdt_verbs_ops);
+		status = open_one(comm, &rdt_rails_ops);
 		if (status)
 			return status;
 	}

@@ -10,11 +10,12 @@
 #define BUFFERS 2 /* INPUT and OUTPUT */
 
 #define IMPORTS 64 /* regions of a peer that are remembered */
+#define OFFSETS (((uint64_t)1 << 56) - 1)
 
 /* A buffer: the whole region that it lies in, which peers know from earlier calls, and where. */
 struct place {
-	unsigned char region[RDT_EXPORT_MAX];
-	uint64_t offset;
+	unsigned char region[RDT_EXPORT_MAX]; /* zeros behind its length */
+	uint64_t offset : 56, length : 8;
 };
 
 /* What one rank says of its buffers in one call. Bit `2 + t * BUFFERS + b` of flags: places[t][b]
@@ -127,7 +128,8 @@ static int fill(rdt_comm *comm, const struct rdt_call *call, struct offer *offer
 						 place->region, &length);
 			if (status)
 				return status;
-			place->offset = (uint64_t)((const char *)base[b] - mem[b]->base);
+			place->offset = (uint64_t)((const char *)base[b] - mem[b]->base) & OFFSETS;
+			place->length = (uint8_t)length;
 			offer->flags |= there(t, b);
 		}
 	return 0;
@@ -177,13 +179,13 @@ static void forget(rdt_comm *comm, int rank)
 			drop(comm, rank, at);
 }
 
-static int import(rdt_comm *comm, const struct rdt_link *link, const unsigned char *region,
+static int import(rdt_comm *comm, const struct rdt_link *link, const struct place *place,
 		  struct rdt_import **out)
 {
 	struct rdt_import **first = &comm->peers[link->peer].imports, **at, **idle = NULL, *found;
 	int n = 0, status;
 
-	for (at = first; *at && memcmp((*at)->region, region, RDT_EXPORT_MAX) != 0;
+	for (at = first; *at && memcmp((*at)->region, place->region, RDT_EXPORT_MAX) != 0;
 	     at = &(*at)->next, n++)
 		if (!(*at)->users)
 			idle = at;
@@ -196,13 +198,13 @@ static int import(rdt_comm *comm, const struct rdt_link *link, const unsigned ch
 		found = calloc(1, sizeof(*found));
 		if (!found)
 			return rdt_err(RDT_ERR_NOMEM, "out of memory for a peer's region");
-		status = link->ops->mem_import(link->ep, region, RDT_EXPORT_MAX, &found->remote);
+		status = link->ops->mem_import(link->ep, place->region, place->length, &found->remote);
 		if (status) {
 			free(found);
 			return status;
 		}
 		found->mapped = link->ops->mem_map ? link->ops->mem_map(found->remote) : NULL;
-		memcpy(found->region, region, RDT_EXPORT_MAX);
+		memcpy(found->region, place->region, RDT_EXPORT_MAX);
 	}
 	found->next = *first;
 	*first = found;
@@ -224,7 +226,7 @@ static int reach(rdt_comm *comm, struct rdt_prologue *p, int l)
 			continue;
 		if (!*held || memcmp((*held)->region, place->region, RDT_EXPORT_MAX) != 0) {
 			struct rdt_import *found = NULL;
-			int status = import(comm, link, place->region, &found);
+			int status = import(comm, link, place, &found);
 
 			if (status)
 				return status;

@@ -26,7 +26,7 @@
 #include "notify.h"
 
 #define RDT_ADDRESS_MAX 1024	      /* bytes of an address blob */
-#define RDT_EXPORT_MAX 24	      /* bytes of an exported region */
+#define RDT_EXPORT_MAX 32	      /* bytes of an exported region */
 #define RDT_PUT_BOUNCE_MAX (4u << 20) /* longest put from memory that is not registered */
 #define RDT_NONCE_BYTES 16
 
@@ -49,6 +49,7 @@ struct rdt_transport_config {
 	int ib_timeout; /* RDTRAIN_IB_TIMEOUT: local ACK timeout, 4.096 us * 2^t; -1: the default */
 	int ib_retry_cnt; /* RDTRAIN_IB_RETRY_CNT, 0..7; -1: the default */
 	int ib_tc, ib_sl; /* RDTRAIN_IB_TC, RDTRAIN_IB_SL; -1: the default */
+	int ib_rails;	  /* RDTRAIN_IB_RAILS: devices used at most; 0: the default */
 	bool cma;	  /* RDTRAIN_SHM_CMA: process_vm_writev may be used */
 };
 
@@ -191,7 +192,8 @@ struct rdt_transport_ops {
 };
 
 extern const struct rdt_transport_ops rdt_shm_ops;
-extern const struct rdt_transport_ops rdt_verbs_ops;
+extern const struct rdt_transport_ops rdt_verbs_ops; /* one device */
+extern const struct rdt_transport_ops rdt_rails_ops; /* as many as there are */
 
 static inline struct rdt_ep_head *rdt_ep_head(struct rdt_ep *ep)
 {

@@ -13,6 +13,7 @@
  *	verbs_progress.c  completions, sleeping, failures, leaving
  *	verbs_mem.c       regions and remote memory
  *	verbs_error.c     what a bad completion or a refused connection means
+ *	verbs_rails.c     several devices as one transport
  *	verbs_info.c      what `rdtrain info` says
  */
 #ifndef RDT_VERBS_H
@@ -27,7 +28,8 @@
 
 #include "transport.h"
 
-#define RDT_VERBS_ADDRESSES 16	  /* offered by one rank */
+#define RDT_VERBS_ADDRESSES 8	  /* offered by one rank, of one device */
+#define RDT_VERBS_RAILS 4	  /* devices */
 #define RDT_VERBS_TRIES 16	  /* pairs of addresses tried for one peer */
 #define RDT_VERBS_SQ_DEPTH 256	  /* work requests of one queue pair; a power of two */
 #define RDT_VERBS_SRQ_DEPTH 32768 /* receives of one transport, where the device has so many */
@@ -164,6 +166,7 @@ struct rdt_verbs_ep {
 	uint32_t max_inline;
 	enum ibv_mtu mtu;
 	uint32_t *counters;
+	bool counters_lent; /* they are somebody else's */
 
 	/* The send queue. Numbers count work requests from the beginning. */
 	struct rdt_verbs_sent *sent; /* [t->sq_depth], by number modulo depth */
@@ -277,6 +280,9 @@ bool rdt_verbs_present(const char *sys, const char *dev, char *why, size_t size)
 int rdt_verbs_choose(const struct rdt_transport_config *config, struct rdma_event_channel *events,
 		     rdt_info_fn note, void *arg, struct rdt_verbs_choice *choice);
 void rdt_verbs_unchoose(struct rdt_verbs_choice *choice);
+/* The devices that are as good as the one that would be chosen, and that one first: "name:port" of
+ * each. How many, at most `max`; 0 where none is chosen. */
+int rdt_verbs_rails(const struct rdt_transport_config *config, char names[][72], int max);
 /* Gbit/s of an active port. */
 double rdt_verbs_rate(const struct ibv_port_attr *port);
 
@@ -350,6 +356,9 @@ void rdt_verbs_ep_free(struct rdt_verbs_ep *ep);
 int rdt_verbs_put(struct rdt_ep *ep, const struct rdt_put *put);
 int rdt_verbs_get(struct rdt_ep *, struct rdt_remote *, uint64_t offset, void *dst,
 		  const struct rdt_region *, uint64_t length);
+/* Has everything that was put complete, so that head.completed comes to head.posted, though nothing
+ * was marked RDT_PUT_LAST; false: the queue is full, try again. */
+bool rdt_verbs_flush(struct rdt_verbs_ep *ep);
 /* Sends the good-bye; false when it cannot. */
 bool rdt_verbs_say_goodbye(struct rdt_verbs_ep *ep);
 int rdt_verbs_bounce_open(struct rdt_verbs *t);
@@ -377,6 +386,14 @@ int rdt_verbs_woken(struct rdt_transport *transport, const struct pollfd *fds, i
 bool rdt_verbs_failure(struct rdt_transport *transport, struct rdt_transport_failure *failure);
 void rdt_verbs_leave(struct rdt_transport *transport);
 void rdt_verbs_shutdown(struct rdt_transport *transport);
+
+#define RDT_VERBS_EXPORT_MAGIC 0x52445245u /* "RDRE", and its version */
+
+/* What peers get to see of a region; little-endian. */
+struct rdt_verbs_exported {
+	uint32_t magic, rkey;
+	uint64_t addr, length;
+};
 
 /* ---- verbs_mem.c ----------------------------------------------------------------------------- */
 

@@ -368,13 +368,16 @@ int rdt_verbs_choose(const struct rdt_transport_config *config, struct rdma_even
 		char text[RDT_VERBS_ADDR_TEXT];
 		const char *device = ibv_get_device_name(found[i].ctx->device);
 		bool taken = found[i].ctx == choice->ctx && choice->n < RDT_VERBS_ADDRESSES;
+		bool rail = rdt_verbs_rate(&found[i].attr) == rdt_verbs_rate(&choice->port_attr) &&
+			    found[i].attr.link_layer == choice->port_attr.link_layer;
 
 		note(fn, arg, "address %s on %s: %s port %d, %g Gbit/s, %s",
 		     rdt_verbs_addr_text(&found[i].local.addr, text), found[i].local.ifname, device,
 		     found[i].local.port, rdt_verbs_rate(&found[i].attr),
 		     taken ? "chosen: the fastest active device, first by name"
 		     : found[i].ctx == choice->ctx ? "not used, the device has enough addresses"
-						   : "not used, another device was chosen");
+		     : rail ? "as fast as the chosen one, and used beside it (RDTRAIN_IB_RAILS)"
+			    : "not used, another device was chosen");
 		if (taken)
 			choice->local[choice->n++] = found[i].local;
 		else
@@ -388,4 +391,67 @@ void rdt_verbs_unchoose(struct rdt_verbs_choice *choice)
 	for (int i = 0; i < choice->n; i++)
 		rdma_destroy_id(choice->local[i].id);
 	choice->n = 0;
+}
+
+struct found_device {
+	char name[72]; /* with its port */
+	struct ibv_port_attr attr;
+	char device[64];
+};
+
+static bool device_before(const struct found_device *a, const struct found_device *b)
+{
+	double rate_a = rdt_verbs_rate(&a->attr), rate_b = rdt_verbs_rate(&b->attr);
+
+	return rate_a != rate_b ? rate_a > rate_b : strverscmp(a->name, b->name) < 0;
+}
+
+/* Into its place among those that were found before, best first. */
+static int insert(struct found_device *list, int n, const struct found_device *one)
+{
+	int at = n;
+
+	for (int i = 0; i < n; i++)
+		if (strcmp(list[i].device, one->device) == 0)
+			return n; /* another address of it */
+	while (at > 0 && device_before(one, &list[at - 1])) {
+		list[at] = list[at - 1];
+		at--;
+	}
+	list[at] = *one;
+	return n + 1;
+}
+
+int rdt_verbs_rails(const struct rdt_transport_config *config, char names[][72], int max)
+{
+	struct rdma_event_channel *events = rdma_create_event_channel();
+	struct found_device list[RDT_VERBS_RAILS * 8 + 1];
+	struct ifaddrs *addresses = NULL;
+	struct tally tally = { 0 };
+	struct candidate c;
+	int n = 0, rails = 0;
+
+	if (!events || getifaddrs(&addresses) != 0) {
+		if (events)
+			rdma_destroy_event_channel(events);
+		return 0;
+	}
+	for (struct ifaddrs *ifa = addresses; ifa && n < RDT_VERBS_RAILS * 8; ifa = ifa->ifa_next) {
+		struct found_device one;
+
+		if (!consider(config, events, ifa, NULL, NULL, &tally, &c))
+			continue;
+		one.attr = c.attr;
+		snprintf(one.device, sizeof(one.device), "%s", ibv_get_device_name(c.ctx->device));
+		snprintf(one.name, sizeof(one.name), "%.63s:%d", one.device, c.local.port);
+		n = insert(list, n, &one);
+		rdma_destroy_id(c.local.id);
+	}
+	freeifaddrs(addresses);
+	rdma_destroy_event_channel(events);
+	for (int i = 0; i < n && rails < max; i++)
+		if (rdt_verbs_rate(&list[i].attr) == rdt_verbs_rate(&list[0].attr) &&
+		    list[i].attr.link_layer == list[0].attr.link_layer)
+			memcpy(names[rails++], list[i].name, sizeof(names[0]));
+	return rails;
 }

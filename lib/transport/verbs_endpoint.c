@@ -168,6 +168,7 @@ void rdt_verbs_ep_free(struct rdt_verbs_ep *ep)
 	for (int i = 0; i < ep->nlinks; i++)
 		rdt_verbs_link_close(&ep->links[i]);
 	free(ep->sent);
-	free(ep->counters);
+	if (!ep->counters_lent)
+		free(ep->counters);
 	free(ep);
 }

@@ -14,14 +14,6 @@
 #include "lib/base/memlock.h"
 #include "verbs.h"
 
-#define EXPORT_MAGIC 0x52445245u /* "RDRE", and its version */
-
-/* What peers get to see of a region; little-endian. */
-struct exported {
-	uint32_t magic, rkey;
-	uint64_t addr, length;
-};
-
 static struct rdt_verbs_region *verbs_region(struct rdt_region *region)
 {
 	return (struct rdt_verbs_region *)region;
@@ -129,7 +121,7 @@ int rdt_verbs_mem_export(const struct rdt_region *r, const void *ptr, size_t len
 {
 	const struct rdt_verbs_region *region = (const struct rdt_verbs_region *)r;
 	const char *from = ptr;
-	struct exported e;
+	struct rdt_verbs_exported e;
 
 	if (from < region->base || from > region->base + region->length ||
 	    length > (size_t)(region->base + region->length - from))
@@ -137,8 +129,8 @@ int rdt_verbs_mem_export(const struct rdt_region *r, const void *ptr, size_t len
 			       "verbs: cannot export %zu bytes at %p, outside the region of %zu "
 			       "bytes at %p",
 			       length, ptr, region->length, (void *)region->base);
-	e = (struct exported){
-		.magic = htole32(EXPORT_MAGIC),
+	e = (struct rdt_verbs_exported){
+		.magic = htole32(RDT_VERBS_EXPORT_MAGIC),
 		.rkey = htole32(region->mr->rkey),
 		.addr = htole64((uintptr_t)ptr),
 		.length = htole64(length),
@@ -154,7 +146,7 @@ int rdt_verbs_mem_import(struct rdt_ep *endpoint, const void *blob, size_t blob_
 {
 	struct rdt_verbs_ep *ep = rdt_verbs_ep(endpoint);
 	struct rdt_verbs_remote *remote;
-	struct exported e;
+	struct rdt_verbs_exported e;
 
 	if (blob_length != sizeof(e))
 		return rdt_err(RDT_ERR_INVALID,
@@ -162,7 +154,7 @@ int rdt_verbs_mem_import(struct rdt_ep *endpoint, const void *blob, size_t blob_
 			       "ranks run the same version?",
 			       ep->head.peer, blob_length, sizeof(e));
 	memcpy(&e, blob, sizeof(e));
-	if (le32toh(e.magic) != EXPORT_MAGIC ||
+	if (le32toh(e.magic) != RDT_VERBS_EXPORT_MAGIC ||
 	    le64toh(e.addr) + le64toh(e.length) < le64toh(e.addr))
 		return rdt_err(RDT_ERR_INVALID,
 			       "verbs: what rank %d exported is no verbs region: do all ranks run "

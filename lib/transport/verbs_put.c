@@ -253,6 +253,17 @@ int rdt_verbs_get(struct rdt_ep *endpoint, struct rdt_remote *from, uint64_t off
 	return 0;
 }
 
+bool rdt_verbs_flush(struct rdt_verbs_ep *ep)
+{
+	/* Of no bytes, and without an immediate: the peer's program does not notice. */
+	struct ibv_send_wr wr = { .opcode = IBV_WR_RDMA_WRITE, .send_flags = IBV_SEND_SIGNALED };
+	struct rdt_verbs_sent sent = { .puts = ep->head.posted };
+
+	if (ep->wr_signalled == ep->wr_posted)
+		return true; /* the last one tells already */
+	return ep->wr_posted - ep->wr_done < ep->t->sq_depth - 1 && post(ep, &wr, &sent) == 0;
+}
+
 bool rdt_verbs_say_goodbye(struct rdt_verbs_ep *ep)
 {
 	struct ibv_send_wr wr = {
