@@ -36,6 +36,8 @@ struct job {
 	uint64_t put[2], puts[2]; /* a run of the full window and of the tail: bytes of the busiest
 				     rank, and puts of the ranks that are run */
 	int stride;		  /* ranks to a rotation when only host 0 is run, else 0 */
+	int peers_host, peers_net; /* of the rank with the most */
+	uint64_t scratch;	  /* bytes of one slot, all epochs */
 	uint64_t stored;	  /* steps of the ranks compiled so far, in a full window */
 	uint64_t settled;	  /* windows in each slot that are run, at most */
 };
@@ -193,6 +195,35 @@ static int collect_peers(struct rdt_sim_actor *actor, const struct rdt_schedule 
 	return 0;
 }
 
+/* What the rank needs to run this schedule; the tail's is no other. */
+static int count_needs(struct job *job, int rank, const struct rdt_schedule *s)
+{
+	int *partners = calloc((size_t)count_steps(s) + 1, sizeof(*partners));
+	uint64_t scratch = (s->scratch_bytes + 63) / 64 * 64 * (uint64_t)s->scratch_epochs;
+	int n = 0, host = 0, net = 0;
+
+	if (!partners)
+		return -1;
+	for (int l = 0; l < s->n_lanes; l++)
+		for (size_t i = 0; i < s->lanes[l].n_steps; i++) {
+			const struct rdt_step *step = &s->lanes[l].steps[i];
+
+			if (step->kind == RDT_WAIT || step->kind == RDT_PUT)
+				partners[n++] = step->peer;
+		}
+	qsort(partners, (size_t)n, sizeof(*partners), compare_ints);
+	for (int i = 0; i < n; i++)
+		if (i == 0 || partners[i] != partners[i - 1]) {
+			host += job->host[partners[i]] == job->host[rank];
+			net += job->host[partners[i]] != job->host[rank];
+		}
+	free(partners);
+	job->peers_host = host > job->peers_host ? host : job->peers_host;
+	job->peers_net = net > job->peers_net ? net : job->peers_net;
+	job->scratch = scratch > job->scratch ? scratch : job->scratch;
+	return 0;
+}
+
 static uint32_t link_of(const struct rdt_sim_actor *actor, int peer)
 {
 	const int *at =
@@ -245,7 +276,7 @@ static int compile(struct job *job, int a, bool tail)
 	if (!tail)
 		job->stored += count_steps(&s);
 	if (!status && !tail)
-		status = collect_peers(actor, &s);
+		status = collect_peers(actor, &s) || count_needs(job, actor->rank, &s) ? -1 : 0;
 	for (int l = 0; l < s.n_lanes && !status; l++) {
 		struct rdt_sim_lane *lane = &actor->lanes[tail][l];
 
@@ -501,6 +532,9 @@ enum rdt_simulated rdt_simulate(const struct rdt_algorithm *algorithm,
 	out->puts = full * job.puts[0] + (job.rest ? job.puts[1] : 0);
 	if (job.stride)
 		out->puts *= (uint64_t)(what->ranks / job.stride);
+	out->peers_host = job.peers_host;
+	out->peers_net = job.peers_net;
+	out->scratch = job.scratch * (uint64_t)job.sim.n_slots;
 out:
 	free_job(&job);
 	return outcome;

@@ -40,6 +40,10 @@ struct rdt_prediction {
 	uint64_t bytes; /* what the busiest rank puts */
 	uint64_t puts;	/* of all ranks together */
 	uint64_t steps; /* that were run to find out; half a second a million */
+	/* What it needs of the rank that needs most: peers on its host and on others (a queue pair
+	 * each, on verbs), and bytes of scratch, which is registered. */
+	int peers_host, peers_net;
+	uint64_t scratch;
 };
 
 enum rdt_simulated {

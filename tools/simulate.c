@@ -96,7 +96,10 @@ static const char doc[] =
 	"  rdtrain simulate allreduce --print-model > my.model   (edit it)\n"
 	"  rdtrain simulate allreduce --ranks 48 --model my.model\n\n"
 	"rounds is the longest chain of puts that wait for one another; bytes what the busiest "
-	"rank puts; puts those of all ranks together. The fastest comes first.\n\n"
+	"rank puts; puts those of all ranks together. local and remote are how many ranks of its "
+	"own and of other hosts the rank with the most has to be connected with (remote: queue "
+	"pairs); scratch is the memory that is registered for it, in bytes. The fastest comes "
+	"first.\n\n"
 	"Exit status: 0; 1 when nothing could be predicted or a file not written; 2 for wrong "
 	"usage.";
 
@@ -307,17 +310,18 @@ static void print_table(const struct settings *s, const struct rdt_candidate *c,
 	printf("# rdtrain %s simulate %s: ranks %d, %d on a host, bytes %" PRIu64 ", model %s\n",
 	       rdt_version(), rdt_collective_name(s->collective), s->ranks, s->ranks_per_host,
 	       s->bytes, s->model.name);
-	printf("# %-18s %14s %8s %16s %16s\n", "algorithm", "time (us)", "rounds", "bytes/rank",
-	       "puts");
+	printf("# %-23s %14s %8s %14s %12s %6s %6s %12s\n", "algorithm", "time (us)", "rounds",
+	       "bytes/rank", "puts", "local", "remote", "scratch");
 	for (int i = 0; i < n; i++) {
 		const struct rdt_prediction *p = &c[i].prediction;
 
 		if (c[i].outcome == RDT_SIMULATED)
-			printf("  %-18s %14.2f %8d %16" PRIu64 " %16" PRIu64 "\n",
+			printf("  %-23s %14.2f %8d %14" PRIu64 " %12" PRIu64 " %6d %6d %12" PRIu64
+			       "\n",
 			       c[i].algorithm->name, microseconds(&c[i]), p->rounds, p->bytes,
-			       p->puts);
+			       p->puts, p->peers_host, p->peers_net, p->scratch);
 		else
-			printf("  %-18s %14s %s\n", c[i].algorithm->name, "-",
+			printf("  %-23s %14s %s\n", c[i].algorithm->name, "-",
 			       rdt_simulated_text(c[i].outcome));
 	}
 }
@@ -329,10 +333,12 @@ static json_t *candidate_json(const struct rdt_candidate *c)
 	if (c->outcome != RDT_SIMULATED)
 		return json_pack("{s:s s:s s:n}", "algorithm", c->algorithm->name, "outcome",
 				 rdt_simulated_text(c->outcome), "time_us");
-	return json_pack("{s:s s:s s:f s:i s:I s:I s:I}", "algorithm", c->algorithm->name,
+	return json_pack("{s:s s:s s:f s:i s:I s:I s:I s:i s:i s:I}", "algorithm", c->algorithm->name,
 			 "outcome", rdt_simulated_text(c->outcome), "time_us", microseconds(c),
 			 "rounds", p->rounds, "bytes_per_rank", (json_int_t)p->bytes, "puts",
-			 (json_int_t)p->puts, "steps", (json_int_t)p->steps);
+			 (json_int_t)p->puts, "steps", (json_int_t)p->steps, "peers_on_host",
+			 p->peers_host, "peers_on_other_hosts", p->peers_net, "scratch_bytes",
+			 (json_int_t)p->scratch);
 }
 
 static int write_json(const struct settings *s, const struct rdt_candidate *c, int n)

@@ -130,7 +130,8 @@ int rdt_comm_create(const struct rdt_options *opts, rdt_comm **comm);
  * their own in *out, numbered by `key`, then by rank. A negative color joins none: *out is NULL.
  * The new one is independent of `comm`, may be used beside it, and is destroyed on its own; its
  * memory is rdt_alloc'd or registered with it. A wait drives its own communicator only: operations
- * that are in flight on both are waited for in the same order on all ranks, or polled. Collective.
+ * that are in flight on both are waited for in the same order on all ranks, or polled; with
+ * RDTRAIN_PROGRESS=thread in any order. Collective.
  * Errors: as rdt_comm_create; a failure of the new communicator leaves `comm` as it was.
  */
 int rdt_comm_split(rdt_comm *comm, int color, int key, rdt_comm **out);

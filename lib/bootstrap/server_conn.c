@@ -15,6 +15,7 @@
 
 #include <event2/buffer.h>
 #include <event2/bufferevent_ssl.h>
+#include <linux/tcp.h>
 #include <openssl/err.h>
 
 #include "lib/bootstrap/address.h"
@@ -271,6 +272,17 @@ free_conn:
 	ERR_clear_error();
 	free(conn);
 	return false;
+}
+
+void rdt_srv_traffic(const struct srv_conn *conn, uint64_t *in, uint64_t *out)
+{
+	struct tcp_info info = { 0 };
+	socklen_t length = sizeof(info);
+
+	if (getsockopt(bufferevent_getfd(conn->bev), IPPROTO_TCP, TCP_INFO, &info, &length))
+		return;
+	*in += info.tcpi_bytes_received;
+	*out += info.tcpi_bytes_acked;
 }
 
 void rdt_srv_conn_free(struct srv_conn *conn)

@@ -6,6 +6,7 @@
  */
 #include "lib/bootstrap/server_parts.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -366,6 +367,7 @@ void rdt_srv_gone(struct srv_conn *conn, bool orderly, const char *reason)
 	stop_waiting(conn);
 	member->conn = NULL;
 	member->state = orderly ? SRV_LEFT : SRV_LOST;
+	rdt_srv_traffic(conn, &job->bytes_in, &job->bytes_out);
 	conn->job = NULL;
 	job->here--;
 	*(orderly ? &job->left : &job->lost) += 1;
@@ -375,7 +377,11 @@ void rdt_srv_gone(struct srv_conn *conn, bool orderly, const char *reason)
 	if (job->here) {
 		tell_others(job, orderly ? RDT_EVENT_LEFT : RDT_EVENT_LOST, conn->rank, reason);
 	} else {
-		rdt_srv_log(job->server, "job %s is over", job->name);
+		rdt_srv_log(job->server,
+			    "job %s is over: %u of %u ranks came, %" PRIu64 " bytes from them, "
+			    "%" PRIu64 " to them",
+			    job->name, job->left + job->lost, job->world, job->bytes_in,
+			    job->bytes_out);
 		rdt_srv_job_free(job);
 	}
 }

@@ -101,6 +101,8 @@ void rdt_srv_drop(struct srv_conn *conn, const char *format, ...)
 /* Sends why (status may be RDT_AGAIN: may try again), and drops it when that has been read. */
 void rdt_srv_refuse(struct srv_conn *conn, int status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/* Adds the bytes that have come and gone over this connection, with those of TLS. */
+void rdt_srv_traffic(const struct srv_conn *conn, uint64_t *in, uint64_t *out);
 /* It has said its hello well. */
 void rdt_srv_accepted(struct srv_conn *conn);
 
@@ -136,6 +138,7 @@ struct srv_job {
 	uint32_t world;
 	unsigned char nonce[RDT_JOB_NONCE_BYTES];
 	unsigned here, left, lost;
+	uint64_t bytes_in, bytes_out; /* of those that have gone */
 	bool aborted;
 	uint32_t abort_rank;
 	char abort_text[RDT_TEXT_MAX];

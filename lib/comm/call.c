@@ -6,8 +6,12 @@
 
 static int run(rdt_comm *comm, const struct rdt_call *call)
 {
-	int status = rdt_call_check(comm, call);
+	rdt_plan *again = comm && !comm->thread ? rdt_request_again(comm, call) : NULL;
+	int status;
 
+	if (again)
+		return rdt_request_board(again, call);
+	status = rdt_call_check(comm, call);
 	if (status)
 		return status;
 	rdt_enter(comm);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "lib/base/clock.h"
+#include "lib/engine/board.h"
 
 #include "journal.h"
 #include "prologue.h"
@@ -198,7 +199,7 @@ static bool ends_at_once(rdt_plan *plan)
 	bool crowded = plan->comm->policy.crowded;
 
 	for (int i = 0; i < (crowded ? LOOKS_CROWDED : LOOKS); i++) {
-		if (rdt_engine_advance(&plan->program))
+		if (rdt_board_advance(&plan->program))
 			return true;
 		if (crowded)
 			rdt_wait_yield();
@@ -208,8 +209,26 @@ static bool ends_at_once(rdt_plan *plan)
 	return false;
 }
 
+static bool apart(const char *a, const char *b, uint64_t bytes)
+{
+	return a == b || a + bytes <= b || b + bytes <= a;
+}
+
+rdt_plan *rdt_request_again(rdt_comm *comm, const struct rdt_call *call)
+{
+	rdt_plan *plan = NULL;
+
+	if (call->collective == RDT_COLL_ALLREDUCE && !comm->failed)
+		plan = rdt_onecall_find(comm, call);
+	if (!plan || !plan->program.board || plan->prologue || plan->queue ||
+	    comm->in_flight >= RDT_REQUESTS || !call->in || !call->out ||
+	    !apart(call->in, call->out, call->count * plan->program.elem_size))
+		return NULL;
+	return plan;
+}
+
 /* Without a request, unless it takes its time. */
-static int run_board(rdt_plan *plan, const struct rdt_call *call)
+int rdt_request_board(rdt_plan *plan, const struct rdt_call *call)
 {
 	rdt_comm *comm = plan->comm;
 	struct rdt_request *request;
@@ -218,7 +237,7 @@ static int run_board(rdt_plan *plan, const struct rdt_call *call)
 	plan->sequence = rdt_journal_note(comm, call, RDT_FORM_CALL, 0);
 	plan->program.local[RDT_INPUT].base = (char *)call->in;
 	plan->program.local[RDT_OUTPUT].base = call->out;
-	rdt_engine_start(&plan->program);
+	rdt_board_start(&plan->program);
 	plan->started = true;
 	if (ends_at_once(plan))
 		return 0;
@@ -234,15 +253,11 @@ static int run_board(rdt_plan *plan, const struct rdt_call *call)
 int rdt_request_run(rdt_comm *comm, const struct rdt_call *call)
 {
 	struct rdt_request *request = NULL;
-	rdt_plan *plan;
+	rdt_plan *again = rdt_request_again(comm, call);
 	int status;
 
-	if (comm->failed)
-		return rdt_fail_again(comm);
-	plan = rdt_onecall_find(comm, call);
-	if (plan && plan->program.board && !plan->prologue && !plan->queue &&
-	    comm->in_flight < RDT_REQUESTS)
-		return run_board(plan, call);
+	if (again)
+		return rdt_request_board(again, call);
 	status = rdt_request_start(comm, call, &request);
 	return status ? status : rdt_wait(request);
 }

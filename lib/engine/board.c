@@ -37,6 +37,14 @@ static bool is_there(const struct rdt_program *p, const struct rdt_link *link)
 	       p->slots[0].epoch + 1;
 }
 
+/* Goes on to the first vector that is not there; true when all are. */
+static bool look(struct rdt_program *p)
+{
+	while (p->links_seen < p->n_links && is_there(p, &p->links[p->links_seen]))
+		p->links_seen++;
+	return p->links_seen == p->n_links;
+}
+
 bool rdt_board_suits(const struct rdt_program *p)
 {
 	if (p->n_windows != 1 || p->n_links == 0)
@@ -70,21 +78,20 @@ void rdt_board_start(struct rdt_program *p)
 	copy(rdt_address(p, 0, mine), rdt_address(p, 0, mine + 1), mine->length);
 	__atomic_store_n(number_on(p, p->local[RDT_SCRATCH].base), p->slots[0].epoch + 1,
 			 __ATOMIC_RELEASE);
-	/* Between this store and the look at whether a peer sleeps: see rdt_shm_arm. */
+	/* Fetching the peers' lines meanwhile: the fence waits until this rank's line is its own. */
+	p->links_seen = 0;
+	look(p);
+	/* Between the store and the look at whether a peer sleeps: see rdt_shm_arm. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	for (int i = 0; i < p->n_links; i++)
 		p->links[i].ops->nudge(p->links[i].ep);
-	p->links_seen = 0;
 	p->running = true;
 }
 
 int rdt_board_advance(struct rdt_program *p)
 {
-	while (p->links_seen < p->n_links) {
-		if (!is_there(p, &p->links[p->links_seen]))
-			return 0;
-		p->links_seen++;
-	}
+	if (!look(p))
+		return 0;
 	rdt_step_reduce(p, 0, &p->schedules[0], last_step(p));
 	p->slots[0].epoch++;
 	p->running = false;

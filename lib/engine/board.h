@@ -3,7 +3,8 @@
  * Running the schedule of collectives/board.c, one window of it, where all peers' boards are mapped
  * here: in one cache line each way. The number of the run stands at the beginning of a board and
  * takes the place of the notification, so that a small vector and the news of it travel together.
- * Private to lib/engine but for rdt_board_suits.
+ * Everybody else asks
+ * lib/engine/engine.h; lib/comm/request.c comes here for what it does in a hurry.
  */
 #ifndef RDT_BOARD_H
 #define RDT_BOARD_H

@@ -14,7 +14,7 @@ static inline uint64_t rdt_position(const struct rdt_program *p, int s,
 
 	if (span->buffer == RDT_SCRATCH) {
 		uint64_t copy = (uint64_t)s * (uint64_t)p->scratch_epochs +
-				slot->epoch % (uint32_t)p->scratch_epochs;
+				(slot->epoch & (uint32_t)(p->scratch_epochs - 1)); /* of 1 or 2 */
 
 		return copy * p->scratch_stride + span->offset;
 	}
@@ -41,7 +41,9 @@ static inline void rdt_step_reduce(struct rdt_program *p, int s,
 		p->dsts[i] = rdt_address(p, s, &dst[i]);
 	for (int i = 0; i < step->n_src; i++)
 		p->srcs[i] = rdt_address(p, s, &src[i]);
-	p->reduce(p->dsts, step->n_dst, p->srcs, step->n_src, dst->length / p->elem_size,
+	/* Elements have 1, 2, 4 or 8 bytes; a division would take as long as a small sum. */
+	p->reduce(p->dsts, step->n_dst, p->srcs, step->n_src,
+		  dst->length >> __builtin_ctz(p->elem_size),
 		  step->flags & RDT_STEP_FINAL ? p->divisor : 0);
 }
 

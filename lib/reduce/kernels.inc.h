@@ -151,35 +151,30 @@ INLINE uint64_t few_bytes(const unsigned char *from, size_t bytes)
 	return word;
 }
 
-/* Less than a vector of them, zeros behind. In registers: a vector that is loaded from where parts
- * of it have just been stored waits until they are in the cache. */
-INLINE u32v load_few(const unsigned char *from, size_t bytes)
+/* A word, or less of one, and zeros behind it. */
+INLINE u32v load_word(const unsigned char *from, size_t bytes)
 {
 	u64v v = { 0 };
 
-	for (size_t i = 0; i < WIDTH / 8; i++) {
-		if (bytes < 8 * (i + 1)) {
-			v[i] = few_bytes(from + 8 * i, bytes - 8 * i);
-			break;
-		}
-		memcpy(&v[i], from + 8 * i, 8);
-	}
+	if (bytes == 8)
+		memcpy(&v, from, 8);
+	else
+		v[0] = few_bytes(from, bytes);
 	return (u32v)v;
 }
 
-/* And back, from a copy in memory: word by word, then what is left of a word. */
-INLINE void store_few(unsigned char *to, const unsigned char *from, size_t bytes)
+/* Less than a word. */
+INLINE void store_few(unsigned char *to, uint64_t word, size_t bytes)
 {
 	size_t at = 0;
 
-	for (; bytes - at >= 8; at += 8)
-		memcpy(to + at, from + at, 8);
-	if ((bytes - at) & 4) {
-		memcpy(to + at, from + at, 4);
-		at += 4;
+	if (bytes & 4) {
+		memcpy(to, &word, 4);
+		word >>= 32;
+		at = 4;
 	}
-	for (; at < bytes; at++)
-		to[at] = from[at];
+	for (; at < bytes; at++, word >>= 8)
+		to[at] = (unsigned char)word;
 }
 
 #include "lib/reduce/float.inc.h"

@@ -78,25 +78,50 @@ static OUTLINE void JOIN(rest, TYPE)(enum rdt_op op, unsigned char *const *dst, 
 		JOIN(store, TYPE)(dst[i] + bytes - WIDTH, last);
 }
 
-/* Less than a vector in all: the same arithmetic on copies padded with zeros. */
-static OUTLINE void JOIN(few, TYPE)(enum rdt_op op, unsigned char *const *dst, int n_dst,
-				    const unsigned char *const *src, int n_src, size_t bytes,
-				    const struct divisor *by)
+/* At most a word at `at` of all sources, combined and divided as everything is, in a vector of
+ * which the rest is zeros. */
+INLINE uint64_t JOIN(word, TYPE)(enum rdt_op op, const unsigned char *const *src, int n_src,
+				 size_t at, size_t bytes, const struct divisor *by)
 {
 	unsigned char padded[WIDTH];
 	JOIN(acc, TYPE) acc;
+	uint64_t word;
 
-	store(padded, load_few(src[0], bytes));
+	store(padded, load_word(src[0] + at, bytes));
 	acc = JOIN(load, TYPE)(padded);
 	for (int s = 1; s < n_src; s++) {
-		store(padded, load_few(src[s], bytes));
+		store(padded, load_word(src[s] + at, bytes));
 		acc = JOIN(combine, TYPE)(op, acc, JOIN(load, TYPE)(padded));
 	}
 	if (by)
 		acc = JOIN(divide, TYPE)(acc, by);
 	JOIN(store, TYPE)(padded, acc);
+	memcpy(&word, padded, sizeof(word));
+	return word;
+}
+
+/* Less than a vector in all: word by word, the last one as in rest(). */
+static OUTLINE void JOIN(few, TYPE)(enum rdt_op op, unsigned char *const *dst, int n_dst,
+				    const unsigned char *const *src, int n_src, size_t bytes,
+				    const struct divisor *by)
+{
+	uint64_t last;
+
+	if (bytes < 8) {
+		last = JOIN(word, TYPE)(op, src, n_src, 0, bytes, by);
+		for (int d = 0; d < n_dst; d++)
+			store_few(dst[d], last, bytes);
+		return;
+	}
+	last = JOIN(word, TYPE)(op, src, n_src, bytes - 8, 8, by);
+	for (size_t at = 0; bytes - at > 8; at += 8) {
+		uint64_t word = JOIN(word, TYPE)(op, src, n_src, at, 8, by);
+
+		for (int d = 0; d < n_dst; d++)
+			memcpy(dst[d] + at, &word, 8);
+	}
 	for (int d = 0; d < n_dst; d++)
-		store_few(dst[d], padded, bytes);
+		memcpy(dst[d] + bytes - 8, &last, 8);
 }
 
 INLINE void JOIN(loop, TYPE)(enum rdt_op op, unsigned char *const *dst, int n_dst,

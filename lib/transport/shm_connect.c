@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "lib/base/error.h"
+#include "lib/base/log.h"
 
 int rdt_shm_open_fd(const struct rdt_ep *ep, int fd, int flags, const char *what, int *out)
 {
@@ -120,7 +121,12 @@ int rdt_shm_connect(struct rdt_transport *transport, int peer, const void *blob,
 
 	/* The pidfd first: what is opened while its process lives is that process's. */
 	ep->pidfd = (int)syscall(SYS_pidfd_open, ep->pid, 0);
-	if (ep->pidfd < 0) {
+	if (ep->pidfd < 0 && errno == ENOSYS) {
+		/* A kernel before 5.3, or valgrind. The segment says whose it is. */
+		rdt_info("shm: the system has no pidfd; that rank %d (pid %d) dies is noticed "
+			 "through the rendezvous only",
+			 peer, (int)ep->pid);
+	} else if (ep->pidfd < 0) {
 		if (errno == ESRCH)
 			status = rdt_shm_lost_err(ep);
 		else

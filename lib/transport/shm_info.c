@@ -43,6 +43,7 @@ static bool read_first_line(const char *path, char *text, size_t size)
 static bool try_sharing(rdt_info_fn line, void *arg)
 {
 	int fd, again = -1, pidfd = -1;
+	bool watched = true;
 	char path[64];
 
 	fd = memfd_create("rdtrain-info", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -59,17 +60,21 @@ static bool try_sharing(rdt_info_fn line, void *arg)
 		    strerror(errno));
 	else
 		pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
-	if (again >= 0 && pidfd < 0)
+	if (again >= 0 && pidfd < 0 && errno == ENOSYS) {
+		watched = false;
 		say(line, arg,
-		    "shm does not work here: pidfd_open fails: %s (a kernel before 5.3, or a "
-		    "container's seccomp profile?)",
+		    "the kernel has no pidfd: a process that dies is noticed through the rendezvous "
+		    "only");
+	} else if (again >= 0 && pidfd < 0)
+		say(line, arg,
+		    "shm does not work here: pidfd_open fails: %s (a container's seccomp profile?)",
 		    strerror(errno));
 	close(fd);
 	if (again >= 0)
 		close(again);
 	if (pidfd >= 0)
 		close(pidfd);
-	if (pidfd < 0)
+	if (again < 0 || (pidfd < 0 && watched))
 		return false;
 	say(line, arg,
 	    "shm works between processes of one user, one pid namespace and one user namespace "

@@ -6,6 +6,8 @@
  */
 #include "shm.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -44,6 +46,8 @@ bool rdt_shm_alive(const struct rdt_ep *ep)
 {
 	struct pollfd fd = { .fd = ep->pidfd, .events = POLLIN };
 
+	if (ep->pidfd < 0)
+		return kill(ep->pid, 0) == 0 || errno != ESRCH;
 	return poll(&fd, 1, 0) <= 0;
 }
 
@@ -118,7 +122,7 @@ int rdt_shm_woken(struct rdt_transport *transport, const struct pollfd *fds, int
 			continue;
 		}
 		for (struct rdt_ep *ep = shm->eps; ep; ep = ep->next)
-			if (ep->pidfd == fds[i].fd)
+			if (ep->pidfd >= 0 && ep->pidfd == fds[i].fd)
 				rdt_shm_lost(ep);
 	}
 	return shm->lost ? RDT_ERR_PEER_LOST : 0;
