@@ -76,8 +76,9 @@ static const struct rdt_model infiniband_edr = {
 	.turn = 5000 * NS,
 };
 
-/* Ranks of one small host: as `rdtrain perf --calibrate` found it with two ranks on two processors of
- * an AMD EPYC, rounded. Between hosts: 10 Gbit/s Ethernet without RDMA, which is not measured. */
+/* Ranks of one small host: as `rdtrain perf --calibrate` found it with two ranks on two processors
+ * of an AMD EPYC, rounded. Between hosts: 10 Gbit/s Ethernet without RDMA, which is not measured.
+ */
 static const struct rdt_model shm_laptop = {
 	.name = "shm-laptop",
 	.link = {

@@ -33,13 +33,13 @@ struct job {
 	uint64_t *offset, *length; /* [ranks]: blocks in the window */
 	struct rdt_shape shape;
 	struct rdt_sim sim;
-	uint64_t put[2], puts[2]; /* a run of the full window and of the tail: bytes of the busiest
-				     rank, and puts of the ranks that are run */
-	int stride;		  /* ranks to a rotation when only host 0 is run, else 0 */
+	uint64_t put[2], puts[2];  /* a run of the full window and of the tail: bytes of the busiest
+				      rank, and puts of the ranks that are run */
+	int stride;		   /* ranks to a rotation when only host 0 is run, else 0 */
 	int peers_host, peers_net; /* of the rank with the most */
-	uint64_t scratch;	  /* bytes of one slot, all epochs */
-	uint64_t stored;	  /* steps of the ranks compiled so far, in a full window */
-	uint64_t settled;	  /* windows in each slot that are run, at most */
+	uint64_t scratch;	   /* bytes of one slot, all epochs */
+	uint64_t stored;	   /* steps of the ranks compiled so far, in a full window */
+	uint64_t settled;	   /* windows in each slot that are run, at most */
 };
 
 /* ---- who is where ------------------------------------------------------------------------- */

@@ -333,12 +333,12 @@ static json_t *candidate_json(const struct rdt_candidate *c)
 	if (c->outcome != RDT_SIMULATED)
 		return json_pack("{s:s s:s s:n}", "algorithm", c->algorithm->name, "outcome",
 				 rdt_simulated_text(c->outcome), "time_us");
-	return json_pack("{s:s s:s s:f s:i s:I s:I s:I s:i s:i s:I}", "algorithm", c->algorithm->name,
-			 "outcome", rdt_simulated_text(c->outcome), "time_us", microseconds(c),
-			 "rounds", p->rounds, "bytes_per_rank", (json_int_t)p->bytes, "puts",
-			 (json_int_t)p->puts, "steps", (json_int_t)p->steps, "peers_on_host",
-			 p->peers_host, "peers_on_other_hosts", p->peers_net, "scratch_bytes",
-			 (json_int_t)p->scratch);
+	return json_pack(
+		"{s:s s:s s:f s:i s:I s:I s:I s:i s:i s:I}", "algorithm", c->algorithm->name,
+		"outcome", rdt_simulated_text(c->outcome), "time_us", microseconds(c), "rounds",
+		p->rounds, "bytes_per_rank", (json_int_t)p->bytes, "puts", (json_int_t)p->puts,
+		"steps", (json_int_t)p->steps, "peers_on_host", p->peers_host,
+		"peers_on_other_hosts", p->peers_net, "scratch_bytes", (json_int_t)p->scratch);
 }
 
 static int write_json(const struct settings *s, const struct rdt_candidate *c, int n)

@@ -25,6 +25,7 @@
 struct bench {
 	int rank;
 	float *pool;						 /* of bench_pool() bytes */
+	size_t buffers; /* at most so many at a time; 0: BENCH_BUFFERS */
 	void (*prepare)(float *buffer, size_t count, int which); /* before the clock; may be NULL */
 	void (*allreduce)(float *buffer, size_t count, int which);
 	void (*barrier)(void);
@@ -76,7 +77,9 @@ static void bench_run(const struct bench *b, size_t from, size_t to, double fact
 		int n = bench_iterations(bytes, factor), warm = n / 10 + 2;
 		double *samples = (double *)calloc((size_t)n, sizeof(*samples));
 
-		buffers = buffers > BENCH_BUFFERS ? BENCH_BUFFERS : buffers ? buffers : 1;
+		if (buffers > (b->buffers ? b->buffers : BENCH_BUFFERS))
+			buffers = b->buffers ? b->buffers : BENCH_BUFFERS;
+		buffers = buffers ? buffers : 1;
 		for (size_t k = 0; b->prepare && k < buffers; k++)
 			b->prepare(b->pool + k * count, count, (int)k);
 		for (int i = -warm; i < n; i++) {

@@ -74,6 +74,8 @@ int main(int argc, char **argv)
 	context->connectFullMesh(*store, device);
 	meeting.reset(new Ring<float>(context, { &token }, 1));
 	b.rank = rank;
+	// A pair over ibverbs has queues for few algorithms at a time.
+	b.buffers = strcmp(argv[7], "tcp") == 0 ? BENCH_BUFFERS : 1;
 	b.prepare = prepare;
 	b.allreduce = allreduce;
 	b.barrier = barrier;

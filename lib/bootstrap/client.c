@@ -435,10 +435,9 @@ static int client_forget(struct rdt_bootstrap *b, const char *key)
 static int ask_value(struct client *c, int rank, const char *key, uint8_t kind,
 		     struct rdt_message *answer, int64_t deadline, int *idle)
 {
-	struct rdt_message m = { .type = RDT_MSG_GET,
-				 .number = ++c->number,
-				 .rank = (uint32_t)rank,
-				 .kind = kind };
+	struct rdt_message m = {
+		.type = RDT_MSG_GET, .number = ++c->number, .rank = (uint32_t)rank, .kind = kind
+	};
 	int status = check_owner(c);
 
 	*idle = 0;

@@ -305,8 +305,9 @@ void rdt_onecall_gone(rdt_plan *plan);
 int rdt_onecall_room(rdt_comm *comm, int slots);
 
 /* request.c */
-/* The plan for a call that was made, and checked, before, and for which nothing is left to do but what a
- * board does; NULL: there is none, or something has to be said about the call. Looks at nothing else. */
+/* The plan for a call that was made, and checked, before, and for which nothing is left to do but
+ * what a board does; NULL: there is none, or something has to be said about the call. Looks at
+ * nothing else. */
 rdt_plan *rdt_request_again(rdt_comm *comm, const struct rdt_call *call);
 /* The blocking form on that plan. */
 int rdt_request_board(rdt_plan *plan, const struct rdt_call *call);

@@ -198,7 +198,8 @@ static int import(rdt_comm *comm, const struct rdt_link *link, const struct plac
 		found = calloc(1, sizeof(*found));
 		if (!found)
 			return rdt_err(RDT_ERR_NOMEM, "out of memory for a peer's region");
-		status = link->ops->mem_import(link->ep, place->region, place->length, &found->remote);
+		status = link->ops->mem_import(link->ep, place->region, place->length,
+					       &found->remote);
 		if (status) {
 			free(found);
 			return status;

@@ -78,7 +78,8 @@ void rdt_board_start(struct rdt_program *p)
 	copy(rdt_address(p, 0, mine), rdt_address(p, 0, mine + 1), mine->length);
 	__atomic_store_n(number_on(p, p->local[RDT_SCRATCH].base), p->slots[0].epoch + 1,
 			 __ATOMIC_RELEASE);
-	/* Fetching the peers' lines meanwhile: the fence waits until this rank's line is its own. */
+	/* Fetching the peers' lines meanwhile: the fence waits until this rank's line is its own.
+	 */
 	p->links_seen = 0;
 	look(p);
 	/* Between the store and the look at whether a peer sleeps: see rdt_shm_arm. */

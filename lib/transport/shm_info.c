@@ -63,7 +63,8 @@ static bool try_sharing(rdt_info_fn line, void *arg)
 	if (again >= 0 && pidfd < 0 && errno == ENOSYS) {
 		watched = false;
 		say(line, arg,
-		    "the kernel has no pidfd: a process that dies is noticed through the rendezvous "
+		    "the kernel has no pidfd: a process that dies is noticed through the "
+		    "rendezvous "
 		    "only");
 	} else if (again >= 0 && pidfd < 0)
 		say(line, arg,

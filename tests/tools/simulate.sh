@@ -50,3 +50,17 @@ grep -q "^plot \$times using 1:2 with linespoints title 'oneshot'" "$out" || fai
 expect 0 '^16384 ' barrier --plot "$dir/c.svg" --over ranks
 path=$dir/without
 expect 1 'apt install gnuplot' allreduce --plot "$dir/c.svg"
+path=$PATH
+
+# What a rank needs: everybody in an exchange, two neighbours in a ring; scratch as a live plan has it.
+needs='[0-9.]* *[0-9]* *[0-9]* *[0-9]*'
+expect 0 "^  ring  *$needs  *0  *2 " allreduce --ranks 8 --bytes 1M
+expect 0 "^  exchange  *$needs  *7  *8 " allreduce --ranks 16 --ranks-per-host 8 --bytes 1M
+for algorithm in ring exchange circulant radix2; do
+	expect 0 "^  $algorithm " allreduce --ranks 3 --ranks-per-host 3 --mapped --bytes 1M -a $algorithm
+	foretold=$(awk -v a=$algorithm '$1 == a { print int(($NF + 4095) / 4096) * 4096 }' "$out")
+	RDTRAIN_ALLREDUCE=$algorithm RDTRAIN_DEBUG=INFO "$rdtrain" run -n 3 --transport shm -- \
+		"$rdtrain" perf allreduce -b 1M -e 1M -n 1 -w 0 >"$out" 2>&1 || fail "perf with $algorithm"
+	grep -q "(plan): $algorithm, .* $foretold bytes of scratch" "$out" ||
+		fail "$algorithm: simulate says $foretold bytes of scratch, the library does not"
+done

@@ -133,8 +133,8 @@ static void a_large_job_meets_and_leaves(void **state)
 	printf("%d members: joined in %.2f s, put %d bytes each in %.2f s, met in %.3f s, got in "
 	       "%.2f s, left in %.2f s\n",
 	       N, join_s, VALUE, put_s, meet_s, get_s, seconds_since(&then));
-	printf("the service: %.1f KiB of memory a member at most\nis over%s", (double)resident(s->pid) / N,
-	       s->said);
+	printf("the service: %.1f KiB of memory a member at most\nis over%s",
+	       (double)resident(s->pid) / N, s->said);
 	service_end(s);
 }
 
