@@ -59,6 +59,12 @@ const char *rdt_strerror(int status);
 /* The sentence for this thread's last failure; "" when there was none. Never NULL. */
 const char *rdt_last_error(void);
 
+/*
+ * Sets that sentence, and returns `status`: for libraries on top of this one, whose users then find
+ * all sentences in one place. Cut off at 1023 characters.
+ */
+int rdt_set_error(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* ---- element types and operations ------------------------------------------------------------ */
 
 enum rdt_type {

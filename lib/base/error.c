@@ -44,6 +44,16 @@ static void set(const char *format, va_list args, const char *suffix)
 	memcpy(sentence, text, sizeof(sentence));
 }
 
+int rdt_set_error(int status, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	set(format, args, NULL);
+	va_end(args);
+	return status;
+}
+
 int rdt_err(enum rdt_status status, const char *format, ...)
 {
 	va_list args;

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # The installed library, as its users meet it: from a private prefix, through pkg-config and through
-# CMake, with only the names of rdtrain.h visible, and run by the installed program.
+# CMake, with only the names of its headers visible, and run by the installed program.
 # Usage: install.sh BUILD_DIR
 set -euo pipefail
 build=$(realpath "$1")
@@ -19,27 +19,33 @@ cmake --install "$build" --prefix "$prefix" >"$work/log" 2>&1 || {
 	cat "$work/log"
 	fail "cmake --install"
 }
-library=$(find "$prefix" -name librdtrain.so)
-[ -n "$library" ] || fail "librdtrain.so was not installed"
 PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name rdtrain.pc)")
 export PKG_CONFIG_PATH
 
-# ---- what is visible
-gcc -fsyntax-only -aux-info "$work/declared" -include "$prefix/include/rdtrain/rdtrain.h" -x c /dev/null
-grep 'rdtrain/rdtrain\.h' "$work/declared" | grep -o 'rdt_[a-z0-9_]* (' | tr -d ' (' | sort >"$work/names"
-[ -s "$work/names" ] || fail "rdtrain.h declares nothing"
-# The version itself is a symbol, too: RDTRAIN_0.1 A.
-nm -D --defined-only --with-symbol-versions "$library" |
-	awk '$2 != "A" { print $3 }' | sort >"$work/symbols"
-if unversioned=$(grep -v '^rdt_[a-z0-9_]*@@RDTRAIN_[0-9.]*$' "$work/symbols"); then
-	fail "visible, but not a versioned rdt_ name:" $unversioned
-fi
-sed 's/@@.*//' "$work/symbols" >"$work/visible"
-diff -u "$work/names" "$work/visible" >"$work/log" || {
-	cat "$work/log"
-	fail "the library shows other names (+) than rdtrain.h (-)"
+# ---- what is visible: the names of its header, each with a version
+visible() {
+	local header=$1 library
+	library=$(find "$prefix" -name "$2.so")
+	[ -n "$library" ] || fail "$2.so was not installed"
+	gcc -fsyntax-only -aux-info "$work/declared" -I"$prefix/include" \
+		-include "$prefix/include/rdtrain/$header" -x c /dev/null
+	grep "rdtrain/$header:" "$work/declared" | grep -o 'rdt_[a-z0-9_]* (' | tr -d ' (' | sort >"$work/names.$2"
+	[ -s "$work/names.$2" ] || fail "$header declares nothing"
+	# The version itself is a symbol, too: RDTRAIN_0.1 A.
+	nm -D --defined-only --with-symbol-versions "$library" |
+		awk '$2 != "A" { print $3 }' | sort >"$work/symbols"
+	if unversioned=$(grep -Ev '^rdt_[a-z0-9_]*@@RDTRAIN_(TRAIN_)?[0-9.]*$' "$work/symbols"); then
+		fail "visible in $2, but not a versioned rdt_ name:" $unversioned
+	fi
+	sed 's/@@.*//' "$work/symbols" >"$work/visible"
+	diff -u "$work/names.$2" "$work/visible" >"$work/log" || {
+		cat "$work/log"
+		fail "$2 shows other names (+) than $header (-)"
+	}
+	echo "visible: the $(wc -l <"$work/names.$2") functions of $header, versioned, and nothing else"
 }
-echo "visible: the $(wc -l <"$work/names") functions of rdtrain.h, versioned, and nothing else"
+visible rdtrain.h librdtrain
+visible train.h librdtrain-train
 
 # A sanitizer's library must be linked into the program as well.
 flags=()
@@ -98,20 +104,43 @@ gcc -Wall -Wextra -Werror "${flags[@]}" -o "$work/sum" "$work/sum.c" "${options[
 }
 echo "pkg-config: 3 ranks summed 1000003 floats in place"
 
+# ---- the training layer through pkg-config, which brings the library with it
+cat >"$work/rate.c" <<'END'
+#include <rdtrain/train.h>
+#include <stdio.h>
+
+int main(void)
+{
+	struct rdt_rate rate = { .kind = RDT_RATE_STEP, .base = 1, .every = 10, .factor = 0.5 };
+
+	printf("version %s, rates %g %g\n", rdt_version(), rdt_rate_at(&rate, 0), rdt_rate_at(&rate, 25));
+	return 0;
+}
+END
+read -r -a options < <(pkg-config --cflags --libs rdtrain-train)
+gcc -Wall -Wextra -Werror "${flags[@]}" -o "$work/rate" "$work/rate.c" "${options[@]}"
+"$work/rate" >"$work/log" 2>&1 && grep -q '^version .*, rates 1 0.25$' "$work/log" || {
+	cat "$work/log"
+	fail "the program of the training layer, built with pkg-config"
+}
+echo "pkg-config: the training layer"
+
 # ---- and another through find_package
 mkdir "$work/project"
-cp "$source/examples/hello.c" "$work/project/"
+cp "$source/examples/hello.c" "$work/rate.c" "$work/project/"
 cat >"$work/project/CMakeLists.txt" <<'END'
 cmake_minimum_required(VERSION 3.25)
 project(hello LANGUAGES C)
-find_package(rdtrain 0.1 REQUIRED)
+find_package(rdtrain 0.1 REQUIRED COMPONENTS train)
 add_executable(hello hello.c)
 target_link_libraries(hello PRIVATE rdtrain::rdtrain)
+add_executable(rate rate.c)
+target_link_libraries(rate PRIVATE rdtrain::train)
 END
 {
 	cmake -S "$work/project" -B "$work/project/build" -DCMAKE_PREFIX_PATH="$prefix" \
 		-DCMAKE_C_FLAGS="${flags[*]}" && cmake --build "$work/project/build" &&
-		"$prefix/bin/rdtrain" run -n 2 -- "$work/project/build/hello"
+		"$prefix/bin/rdtrain" run -n 2 -- "$work/project/build/hello" && "$work/project/build/rate"
 } >"$work/log" 2>&1 || {
 	cat "$work/log"
 	fail "the program built with find_package"
@@ -126,7 +155,7 @@ echo "find_package: 2 ranks summed a vector"
 manual=$(dirname "$(find "$prefix" -type d -name man3)")
 while read -r name; do
 	[ -e "$manual/man3/$name.3" ] || fail "no man page for $name"
-done <"$work/names"
+done < <(cat "$work"/names.*)
 for page in man1/rdtrain.1 man7/rdtrain-environment.7; do
 	[ -e "$manual/$page" ] || fail "$page was not installed"
 done

@@ -32,8 +32,12 @@ for file in "$man"/*.[137]; do
 done
 
 # ---- every function has its page, and that page is about it
-names=$(sed -n 's/^\t\t\(rdt_[a-z0-9_]*\);$/\1/p' "$source/lib/rdtrain.map")
-[ -n "$names" ] || fail "rdtrain.map names no functions"
+names=
+for map in rdtrain rdtrain-train; do
+	more=$(sed -n 's/^\t\t\(rdt_[a-z0-9_]*\);$/\1/p' "$source/lib/$map.map")
+	[ -n "$more" ] || fail "$map.map names no functions"
+	names="$names $more"
+done
 for name in $names; do
 	file=$man/$name.3
 	[ -e "$file" ] || fail "no man page for $name"
@@ -51,6 +55,7 @@ for file in "$man"/rdt_*.3; do
 	{
 		cat <<'CODE'
 #include <rdtrain/rdtrain.h>
+#include <rdtrain/train.h>
 #include <stdio.h>
 #include <stdlib.h>
 CODE

@@ -39,6 +39,7 @@ check lib/bootstrap lib/base
 check lib/memory lib/base
 check lib/engine lib/base lib/reduce lib/transport collectives
 check lib/comm lib/base lib/reduce lib/transport lib/bootstrap lib/memory lib/engine collectives
+check lib/train # on the public headers alone
 check examples
 
 # collectives/ is pure: libc and itself, not even the public header.
