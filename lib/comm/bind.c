@@ -405,7 +405,9 @@ int rdt_bind_export(rdt_plan *plan, const struct rdt_agreed *agreed, unsigned ch
 
 			if (mem) {
 				int status = comm->transports[t].ops->mem_export(
-					mem->handle[t], base, size, blob + at + 1, &n);
+					mem->handle[t], base, size,
+					b == RDT_INPUT ? RDT_ACCESS_GET : RDT_ACCESS_PUT,
+					blob + at + 1, &n);
 
 				if (status)
 					return status;

@@ -66,7 +66,7 @@ int rdt_journal_open(rdt_comm *comm)
 	j->readers = calloc((size_t)comm->size, sizeof(*j->readers));
 	if (!j->readers)
 		return rdt_err(RDT_ERR_NOMEM, "out of memory for a journal");
-	status = rdt_block_map(sizeof(*j->own), &j->mem.block);
+	status = rdt_block_map(sizeof(*j->own), false, &j->mem.block);
 	if (status)
 		return status;
 	j->own = j->mem.block.base;
@@ -74,11 +74,11 @@ int rdt_journal_open(rdt_comm *comm)
 		const struct rdt_transport_ops *ops = comm->transports[t].ops;
 		size_t n = 0;
 
-		status = ops->mem_publish(comm->transports[t].handle, j->own, sizeof(*j->own),
-					  j->mem.block.memfd, 0, &j->mem.handle[t]);
+		status = ops->mem_register(comm->transports[t].handle, j->own, sizeof(*j->own),
+					   j->mem.block.memfd, 0, &j->mem.handle[t]);
 		if (!status)
 			status = ops->mem_export(j->mem.handle[t], j->own, sizeof(*j->own),
-						 blob + at + 1, &n);
+						 RDT_ACCESS_GET, blob + at + 1, &n);
 		if (status)
 			return status;
 		blob[at] = (unsigned char)n;

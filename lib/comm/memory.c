@@ -39,7 +39,7 @@ int rdt_memory_new(rdt_comm *comm, size_t bytes, struct rdt_mem **out)
 
 	if (!mem)
 		return rdt_err(RDT_ERR_NOMEM, "out of memory for a registration");
-	status = rdt_block_map(bytes, &mem->block);
+	status = rdt_block_map(bytes, true, &mem->block);
 	if (status)
 		goto free_mem;
 	mem->comm = comm;

@@ -105,7 +105,9 @@ struct rdt_agreed rdt_offer_agreed(uint64_t flags)
 	return (struct rdt_agreed){ flags & RDT_OFFER_OUTPUT, flags & RDT_OFFER_MAPPED };
 }
 
-static int fill(rdt_comm *comm, const struct rdt_call *call, struct offer *offer)
+/* A buffer that cannot be exported now (locked memory ran out) is not offered: then all go through
+ * scratch. */
+static void fill(rdt_comm *comm, const struct rdt_call *call, struct offer *offer)
 {
 	struct rdt_mem *mem[BUFFERS];
 	const void *base[BUFFERS];
@@ -121,18 +123,23 @@ static int fill(rdt_comm *comm, const struct rdt_call *call, struct offer *offer
 			size_t length;
 			int status;
 
-			if (!mem[b] || !mem[b]->handle[t] ||
+			/* Peers read INPUT where they can map it, and nowhere else. */
+			if (!mem[b] || !mem[b]->handle[t] || (b == RDT_INPUT && !ops->mem_map) ||
 			    !ops->mem_exportable(mem[b]->handle[t]))
 				continue;
 			status = ops->mem_export(mem[b]->handle[t], mem[b]->base, mem[b]->bytes,
+						 b == RDT_INPUT ? RDT_ACCESS_GET : RDT_ACCESS_PUT,
 						 place->region, &length);
-			if (status)
-				return status;
+			if (status) {
+				offer->flags &= ~(uint32_t)(RDT_OFFER_OUTPUT | RDT_OFFER_MAPPED);
+				rdt_warn("rank %d goes through scratch: %s", comm->rank,
+					 rdt_last_error());
+				continue;
+			}
 			place->offset = (uint64_t)((const char *)base[b] - mem[b]->base) & OFFSETS;
 			place->length = (uint8_t)length;
 			offer->flags |= there(t, b);
 		}
-	return 0;
 }
 
 /* ---- taking ---------------------------------------------------------------------------------- */
@@ -270,12 +277,8 @@ static int take(rdt_plan *plan, bool *open)
 void rdt_prologue_begin(rdt_plan *plan, const struct rdt_call *call)
 {
 	struct rdt_prologue *p = plan->prologue;
-	int status = fill(plan->comm, call, offer_of(p, plan->comm->rank));
 
-	if (status) {
-		rdt_fail(plan->comm, status, -1, true, "%s", rdt_last_error());
-		return;
-	}
+	fill(plan->comm, call, offer_of(p, plan->comm->rank));
 	p->call = call;
 	p->exchange->sequence = p->open->sequence = plan->sequence;
 	rdt_plan_activate(p->exchange);

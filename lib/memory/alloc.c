@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/base/error.h"
@@ -29,7 +30,18 @@ uint64_t rdt_memory_available(void)
 	return sum ? (uint64_t)sum << 10 : UINT64_MAX;
 }
 
-int rdt_block_map(size_t bytes, struct rdt_block *block)
+/* After that nobody, this process included, shrinks the file beneath another's mapping. */
+static int seal(int fd, bool write)
+{
+	int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+
+	/* Linux 5.1; before it, peers keep to reading without being held to it. */
+	if (!write && fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) < 0 && errno != EINVAL)
+		return -1;
+	return fchmod(fd, 0600) < 0 ? -1 : fcntl(fd, F_ADD_SEALS, seals);
+}
+
+int rdt_block_map(size_t bytes, bool write, struct rdt_block *block)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	int status, fd, failed;
@@ -48,7 +60,7 @@ int rdt_block_map(size_t bytes, struct rdt_block *block)
 			       "cannot allocate %zu bytes: this machine has %llu available", bytes,
 			       (unsigned long long)rdt_memory_available());
 
-	fd = memfd_create("rdtrain", MFD_CLOEXEC);
+	fd = memfd_create("rdtrain", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return rdt_err_errno(RDT_ERR_SYSTEM,
 				     "memfd_create failed (is the limit of open files, "
@@ -72,6 +84,10 @@ int rdt_block_map(size_t bytes, struct rdt_block *block)
 	if (failed && errno != EOPNOTSUPP) {
 		status = rdt_err_errno(RDT_ERR_NOMEM, "cannot back %zu bytes of shared memory",
 				       bytes);
+		goto unmap;
+	}
+	if (seal(fd, write) < 0) {
+		status = rdt_err_errno(RDT_ERR_SYSTEM, "shared memory cannot be sealed");
 		goto unmap;
 	}
 	*block = (struct rdt_block){ .base = base, .bytes = bytes, .memfd = fd };

@@ -6,6 +6,7 @@
 #ifndef RDT_ALLOC_H
 #define RDT_ALLOC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,12 +16,15 @@ struct rdt_block {
 	int memfd;
 };
 
-/* Zeroed, page-aligned, backed from the start (a full machine is NOMEM here, not SIGBUS later).
- * NOMEM, SYSTEM. */
 /* Bytes that this machine can still give, swap included; UINT64_MAX when it does not say. */
 uint64_t rdt_memory_available(void);
 
-int rdt_block_map(size_t bytes, struct rdt_block *block);
+/*
+ * Zeroed, page-aligned, backed from the start (a full machine is NOMEM here, not SIGBUS later). The
+ * file is this user's alone and cannot change its size; unless others may `write`, it can be mapped
+ * for writing here and by nobody else. NOMEM, SYSTEM.
+ */
+int rdt_block_map(size_t bytes, bool write, struct rdt_block *block);
 void rdt_block_unmap(struct rdt_block *block);
 
 #endif

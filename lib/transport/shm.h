@@ -52,6 +52,7 @@ struct rdt_shm_file {
 	ino_t inode;
 	char *base;
 	size_t length;
+	bool writable; /* somebody asked for more than reading */
 	unsigned users;
 	struct rdt_shm_file *next;
 };
@@ -87,6 +88,7 @@ struct rdt_remote {
 	char *mapped;
 	uint64_t address; /* there */
 	uint64_t length;
+	unsigned access; /* RDT_ACCESS_... */
 	struct rdt_remote *next, *prev;
 };
 
@@ -135,14 +137,14 @@ int rdt_shm_mem_register(struct rdt_transport *, void *ptr, size_t length, int m
 			 uint64_t memfd_offset, struct rdt_region **);
 void rdt_shm_mem_deregister(struct rdt_region *);
 bool rdt_shm_mem_exportable(const struct rdt_region *);
-int rdt_shm_mem_export(const struct rdt_region *, const void *ptr, size_t length, void *blob,
-		       size_t *blob_length);
+int rdt_shm_mem_export(struct rdt_region *, const void *ptr, size_t length, unsigned access,
+		       void *blob, size_t *blob_length);
 int rdt_shm_mem_import(struct rdt_ep *, const void *blob, size_t blob_length, struct rdt_remote **);
 void rdt_shm_mem_release(struct rdt_remote *);
 void *rdt_shm_mem_map(struct rdt_remote *);
 
 /* shm_map.c: files of peers */
-int rdt_shm_file_get(struct rdt_ep *, int fd, uint64_t offset, uint64_t length,
+int rdt_shm_file_get(struct rdt_ep *, int fd, uint64_t offset, uint64_t length, bool writable,
 		     struct rdt_shm_file **);
 void rdt_shm_file_put(struct rdt_ep *, struct rdt_shm_file *);
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -31,8 +32,17 @@ int rdt_shm_open_fd(const struct rdt_ep *ep, int fd, int flags, const char *what
 			close(*out);
 		return rdt_shm_lost_err(ep);
 	}
-	if (*out >= 0)
-		return 0;
+	if (*out >= 0) {
+		struct stat st;
+
+		/* A privileged process may open what belongs to others: their word is not taken. */
+		if (fstat(*out, &st) == 0 && st.st_uid == geteuid())
+			return 0;
+		close(*out);
+		return rdt_err(RDT_ERR_UNREACHABLE,
+			       "shm: %s of rank %d, %s, belongs to another user", what,
+			       ep->head.peer, path);
+	}
 	if (error == ENOENT)
 		return rdt_err(RDT_ERR_PEER_LOST,
 			       "shm: rank %d (pid %d) has closed %s (%s): it has left",

@@ -2,7 +2,8 @@
 /*
  * Files of peers, mapped here. A file is mapped whole and once, however many regions are imported
  * from it: whole, since then any offset is aligned, huge pages (of tmpfs or hugetlbfs) keep their
- * places, and all plans over one gradient share one mapping. It goes with its last user.
+ * places, and all plans over one gradient share one mapping. It goes with its last user. It is
+ * mapped for reading until somebody imports what may be written.
  */
 #include "shm.h"
 
@@ -25,16 +26,19 @@ static struct rdt_shm_file *find(struct rdt_ep *ep, const struct stat *st, uint6
 	return NULL;
 }
 
-static int map(struct rdt_ep *ep, int fd, const struct stat *st, struct rdt_shm_file **out)
+static int map(struct rdt_ep *ep, int fd, const struct stat *st, bool writable,
+	       struct rdt_shm_file **out)
 {
 	struct rdt_shm_file *f = calloc(1, sizeof(*f));
+	int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
 
 	if (!f)
 		return rdt_err(RDT_ERR_NOMEM, "shm: out of memory for a mapping");
 	f->device = st->st_dev;
 	f->inode = st->st_ino;
 	f->length = (size_t)st->st_size;
-	f->base = mmap(NULL, f->length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	f->writable = writable;
+	f->base = mmap(NULL, f->length, protection, MAP_SHARED, fd, 0);
 	if (f->base == MAP_FAILED) {
 		free(f);
 		return rdt_err_errno(RDT_ERR_NOMEM, "shm: %zu bytes of rank %d cannot be mapped",
@@ -48,8 +52,21 @@ static int map(struct rdt_ep *ep, int fd, const struct stat *st, struct rdt_shm_
 	return 0;
 }
 
+static int make_writable(const struct rdt_ep *ep, struct rdt_shm_file *f)
+{
+	if (f->writable)
+		return 0;
+	if (mprotect(f->base, f->length, PROT_READ | PROT_WRITE) < 0)
+		return rdt_err_errno(RDT_ERR_INVALID,
+				     "shm: memory that rank %d exports for writing can only be "
+				     "read",
+				     ep->head.peer);
+	f->writable = true;
+	return 0;
+}
+
 int rdt_shm_file_get(struct rdt_ep *ep, int peer_fd, uint64_t offset, uint64_t length,
-		     struct rdt_shm_file **out)
+		     bool writable, struct rdt_shm_file **out)
 {
 	struct rdt_shm_file *f;
 	int fd, status;
@@ -70,7 +87,9 @@ int rdt_shm_file_get(struct rdt_ep *ep, int peer_fd, uint64_t offset, uint64_t l
 	}
 	f = find(ep, &st, offset + length);
 	if (!f)
-		status = map(ep, fd, &st, &f);
+		status = map(ep, fd, &st, writable, &f);
+	else if (writable)
+		status = make_writable(ep, f);
 	if (status == 0) {
 		f->users++;
 		*out = f;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Memory that peers of this host can write. What rdt_alloc gave is a file that they map
+ * Memory that peers of this host can reach. What rdt_alloc gave is a file that they map
  * (shm_map.c); ordinary memory is reached by process_vm_writev where that is permitted (shm_cma.c),
  * and is not exportable where it is not.
  */
@@ -17,6 +17,8 @@ struct exported {
 	int32_t memfd;
 	uint32_t serial; /* of the region: a later file may have the same descriptor */
 	uint64_t where, length;
+	uint32_t access; /* RDT_ACCESS_... */
+	uint32_t zero;	 /* blobs are compared */
 };
 
 _Static_assert(sizeof(struct exported) <= RDT_EXPORT_MAX, "an export fits its blob");
@@ -69,17 +71,20 @@ bool rdt_shm_mem_exportable(const struct rdt_region *region)
 	return region->memfd >= 0 || !region->shm->cma_refused;
 }
 
-int rdt_shm_mem_export(const struct rdt_region *region, const void *ptr, size_t length, void *blob,
-		       size_t *blob_length)
+int rdt_shm_mem_export(struct rdt_region *region, const void *ptr, size_t length, unsigned access,
+		       void *blob, size_t *blob_length)
 {
 	uintptr_t at = (uintptr_t)ptr, base = (uintptr_t)region->base;
 	struct exported e = { .memfd = region->memfd < 0 ? -1 : region->memfd,
 			      .serial = region->serial,
-			      .length = length };
+			      .length = length,
+			      .access = access };
 
 	if (at < base || at - base > region->length || length > region->length - (at - base))
 		return rdt_err(RDT_ERR_INVALID, "shm: %zu bytes at %p lie outside their region",
 			       length, ptr);
+	if (access == 0 || access > RDT_ACCESS_ALL)
+		return rdt_err(RDT_ERR_INVALID, "shm: memory exported with access %u", access);
 	if (!rdt_shm_mem_exportable(region))
 		return rdt_err(RDT_ERR_INVALID,
 			       "shm: peers cannot write into ordinary memory here: %s",
@@ -98,7 +103,8 @@ static int reach(struct rdt_remote *remote, const struct exported *e)
 	if (e->length == 0)
 		return 0;
 	if (e->memfd >= 0) {
-		status = rdt_shm_file_get(ep, e->memfd, e->where, e->length, &remote->file);
+		status = rdt_shm_file_get(ep, e->memfd, e->where, e->length,
+					  e->access != RDT_ACCESS_GET, &remote->file);
 		if (status == 0)
 			remote->mapped = remote->file->base + e->where;
 		return status;
@@ -136,6 +142,7 @@ int rdt_shm_mem_import(struct rdt_ep *ep, const void *blob, size_t blob_length,
 	remote->ep = ep;
 	remote->length = e.length;
 	remote->address = e.where;
+	remote->access = e.access;
 	status = reach(remote, &e);
 	if (status) {
 		free(remote);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/base/error.h"
@@ -22,8 +23,9 @@ static int make_segment(struct rdt_shm *shm)
 	if (ftruncate(shm->segment_fd, (off_t)shm->segment_bytes) < 0)
 		return rdt_err_errno(RDT_ERR_NOMEM, "shm: no segment of %zu bytes",
 				     shm->segment_bytes);
-	/* Nobody can shrink it beneath another's mapping. */
-	if (fcntl(shm->segment_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
+	/* Nobody can shrink it beneath another's mapping. It is this user's alone. */
+	if (fchmod(shm->segment_fd, 0600) < 0 ||
+	    fcntl(shm->segment_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return rdt_err_errno(RDT_ERR_SYSTEM, "shm: the segment cannot be sealed");
 	shm->segment = mmap(NULL, shm->segment_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
 			    shm->segment_fd, 0);
@@ -145,7 +147,6 @@ const struct rdt_transport_ops rdt_shm_ops = {
 	.describe = rdt_shm_describe,
 	.reserve = shm_reserve,
 	.mem_register = rdt_shm_mem_register,
-	.mem_publish = rdt_shm_mem_register, /* a file is mapped by peers for both */
 	.mem_deregister = rdt_shm_mem_deregister,
 	.mem_exportable = rdt_shm_mem_exportable,
 	.mem_export = rdt_shm_mem_export,

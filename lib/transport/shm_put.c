@@ -35,6 +35,10 @@ static int move(struct rdt_ep *ep, const struct rdt_put *put)
 			       "shm: a put of %lu bytes at %lu into %lu bytes of rank %d",
 			       (unsigned long)put->length, (unsigned long)put->offset,
 			       (unsigned long)(remote ? remote->length : 0), ep->head.peer);
+	if (!(remote->access & RDT_ACCESS_PUT))
+		return rdt_err(RDT_ERR_INVALID,
+			       "shm: a put into memory that rank %d exported with access %u",
+			       ep->head.peer, remote->access);
 	if (!remote->mapped)
 		return rdt_shm_cma_write(ep, remote->address + put->offset, put->src, put->length);
 	memcpy(remote->mapped + put->offset, put->src, put->length);
@@ -79,13 +83,14 @@ int rdt_shm_get(struct rdt_ep *ep, struct rdt_remote *remote, uint64_t offset, v
 	(void)region;
 	if (ep->shm->shut)
 		return rdt_err(RDT_ERR_ABORTED, "shm: get after the transport was shut down");
-	if (!remote || remote->ep != ep || !remote->mapped || offset > remote->length ||
-	    length > remote->length - offset)
+	if (!remote || remote->ep != ep || !remote->mapped || !(remote->access & RDT_ACCESS_GET) ||
+	    offset > remote->length || length > remote->length - offset)
 		return rdt_err(RDT_ERR_INVALID,
-			       "shm: a get of %lu bytes at %lu from %lu mapped bytes of rank %d",
+			       "shm: a get of %lu bytes at %lu from %lu mapped bytes of rank %d, "
+			       "exported with access %u",
 			       (unsigned long)length, (unsigned long)offset,
 			       (unsigned long)(remote && remote->mapped ? remote->length : 0),
-			       ep->head.peer);
+			       ep->head.peer, remote ? remote->access : 0);
 	memcpy(dst, remote->mapped + offset, length);
 	ep->head.posted++;
 	ep->head.completed++;

@@ -88,6 +88,17 @@ struct rdt_put {
 	uint32_t flags;
 };
 
+/*
+ * What peers may do with memory that is exported to them. Nothing that is not asked for: the device
+ * (verbs), or the mapping (shm), refuses the rest.
+ */
+enum {
+	RDT_ACCESS_PUT = 1u,
+	RDT_ACCESS_GET = 2u,
+	RDT_ACCESS_ATOMIC = 4u,
+	RDT_ACCESS_ALL = 7u,
+};
+
 struct rdt_transport_ops {
 	size_t size; /* sizeof(struct rdt_transport_ops) */
 	const char *name;
@@ -118,23 +129,25 @@ struct rdt_transport_ops {
 	int (*reserve)(struct rdt_transport *transport, long more);
 
 	/*
-	 * Registers local memory. memfd >= 0: the memory is mapped from that file at file offset
-	 * memfd_offset (rdt_alloc does it so); -1: ordinary memory. RDT_ERR_MEMLOCK with limit,
-	 * need and remedy when locking fails for that.
+	 * Registers local memory, for this rank alone: no peer can reach it before mem_export().
+	 * memfd >= 0: the memory is mapped from that file at file offset memfd_offset (rdt_alloc
+	 * does it so); -1: ordinary memory. RDT_ERR_MEMLOCK with limit, need and remedy when
+	 * locking fails for that.
 	 */
 	int (*mem_register)(struct rdt_transport *transport, void *ptr, size_t length, int memfd,
 			    uint64_t memfd_offset, struct rdt_region **region);
-	/* The same for memory that peers may get from and not put into. */
-	int (*mem_publish)(struct rdt_transport *transport, void *ptr, size_t length, int memfd,
-			   uint64_t memfd_offset, struct rdt_region **region);
 	void (*mem_deregister)(struct rdt_region *region);
 	/* May peers put into this region? (false: shm, ordinary memory, process_vm_writev not
 	 * permitted) */
 	bool (*mem_exportable)(const struct rdt_region *region);
-	/* Describes [ptr, ptr + length) of the region for peers: at most RDT_EXPORT_MAX bytes,
-	 * which differ from those of any region that was registered before. */
-	int (*mem_export)(const struct rdt_region *region, const void *ptr, size_t length,
-			  void *blob, size_t *blob_length);
+	/*
+	 * Describes [ptr, ptr + length) of the region for peers, who then have `access`
+	 * (RDT_ACCESS_...) to the region: at most RDT_EXPORT_MAX bytes, which differ from those of
+	 * any region that was registered before, and are the same each time for the same range and
+	 * access. The first export with an access may register the region once more.
+	 */
+	int (*mem_export)(struct rdt_region *region, const void *ptr, size_t length,
+			  unsigned access, void *blob, size_t *blob_length);
 	int (*mem_import)(struct rdt_ep *ep, const void *blob, size_t blob_length,
 			  struct rdt_remote **remote);
 	void (*mem_release)(struct rdt_remote *remote);
@@ -156,9 +169,9 @@ struct rdt_transport_ops {
 	void (*nudge)(struct rdt_ep *ep);
 
 	/*
-	 * Reads [offset, offset + length) of published memory into dst, which lies in `region`.
-	 * Counts as a put in posted and completed, and dst holds the bytes when it is completed. 0,
-	 * RDT_AGAIN or negative, like put.
+	 * Reads [offset, offset + length) of memory that allows it into dst, which lies in
+	 * `region`. Counts as a put in posted and completed, and dst holds the bytes when it is
+	 * completed. 0, RDT_AGAIN or negative, like put.
 	 */
 	int (*get)(struct rdt_ep *ep, struct rdt_remote *remote, uint64_t offset, void *dst,
 		   const struct rdt_region *region, uint64_t length);

@@ -200,7 +200,9 @@ struct rdt_verbs_region {
 	struct rdt_verbs_region *next, **link;
 	char *base;
 	size_t length;
-	struct ibv_mr *mr;
+	/* By what peers may do; [0]: nothing. Registered when it is first exported so. */
+	struct ibv_mr *mr[RDT_ACCESS_ALL + 1];
+	const struct ibv_mr *local; /* the one for our own work requests; NULL: lost in a failure */
 };
 
 struct rdt_verbs_remote {
@@ -249,6 +251,7 @@ struct rdt_verbs {
 	uint32_t by_qp_size;
 	struct rdt_verbs_pending *pending;
 	int npending, pending_room;
+	uint64_t strangers; /* requests that were turned down unheard */
 
 	struct rdt_verbs_bounce bounce;
 	struct rdt_verbs_region *regions;
@@ -402,11 +405,9 @@ int rdt_verbs_reg_mr(struct rdt_verbs *t, void *ptr, size_t length, int access, 
 		     struct ibv_mr **mr);
 int rdt_verbs_mem_register(struct rdt_transport *transport, void *ptr, size_t length, int memfd,
 			   uint64_t memfd_offset, struct rdt_region **region);
-int rdt_verbs_mem_publish(struct rdt_transport *transport, void *ptr, size_t length, int memfd,
-			  uint64_t memfd_offset, struct rdt_region **region);
 void rdt_verbs_mem_deregister(struct rdt_region *region);
 bool rdt_verbs_mem_exportable(const struct rdt_region *region);
-int rdt_verbs_mem_export(const struct rdt_region *region, const void *ptr, size_t length,
+int rdt_verbs_mem_export(struct rdt_region *region, const void *ptr, size_t length, unsigned access,
 			 void *blob, size_t *blob_length);
 int rdt_verbs_mem_import(struct rdt_ep *ep, const void *blob, size_t blob_length,
 			 struct rdt_remote **remote);

@@ -130,8 +130,12 @@ void rdt_verbs_on_request(struct rdt_verbs *t, const struct rdt_verbs_cm_event *
 
 	event->id->context = NULL;
 	if (from < 0) {
-		rdt_info("verbs: rank %d turned down a connection request (reason %d)",
-			 t->config.rank, refusal);
+		/* Many are told of less and less often: 1, 2, 4, 8... */
+		t->strangers++;
+		if ((t->strangers & (t->strangers - 1)) == 0)
+			rdt_info("verbs: rank %d turned down a connection request (reason %d; "
+				 "%lu so far)",
+				 t->config.rank, refusal, (unsigned long)t->strangers);
 		refuse(event->id, refusal);
 		return;
 	}

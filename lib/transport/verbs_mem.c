@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Memory: registration, with RLIMIT_MEMLOCK checked before the kernel says ENOMEM, and what peers
- * need to know of a region to write into it.
+ * need to know of a region to go there.
+ *
+ * A region is registered for this rank alone; there is no key by which a peer could reach it. The
+ * first export with an access registers it with that access and no other, so that a device lets in
+ * what was asked for and nothing else. From then on our own work requests use that registration,
+ * and the closed one is given up where none of them is under way: pages count against the limit of
+ * locked memory once for each registration.
  */
 #include <endian.h>
 #include <errno.h>
@@ -11,6 +17,7 @@
 #include <unistd.h>
 
 #include "lib/base/error.h"
+#include "lib/base/log.h"
 #include "lib/base/memlock.h"
 #include "verbs.h"
 
@@ -47,12 +54,72 @@ int rdt_verbs_reg_mr(struct rdt_verbs *t, void *ptr, size_t length, int access, 
 			     "verbs: %s cannot register %s", t->choice.device, what);
 }
 
-static int new_region(struct rdt_verbs *t, void *ptr, size_t length, int access,
-		      struct rdt_region **out)
+static int flags_of(unsigned access)
 {
-	struct rdt_verbs_region *region;
+	return IBV_ACCESS_LOCAL_WRITE | (access & RDT_ACCESS_PUT ? IBV_ACCESS_REMOTE_WRITE : 0) |
+	       (access & RDT_ACCESS_GET ? IBV_ACCESS_REMOTE_READ : 0) |
+	       (access & RDT_ACCESS_ATOMIC ? IBV_ACCESS_REMOTE_ATOMIC : 0);
+}
+
+static int register_for(struct rdt_verbs_region *region, unsigned access)
+{
 	char what[64];
 	int rc;
+
+	snprintf(what, sizeof(what), "a region of %zu bytes", region->length);
+	rc = rdt_verbs_reg_mr(region->t, region->base, region->length, flags_of(access), what,
+			      &region->mr[access]);
+	if (rc)
+		region->mr[access] = NULL;
+	else
+		region->local = region->mr[access];
+	return rc;
+}
+
+/* None of our work requests is under way. */
+static bool idle(const struct rdt_verbs *t)
+{
+	for (uint32_t i = 0; i < t->neps; i++)
+		if (t->eps[i]->head.posted != t->eps[i]->head.completed)
+			return false;
+	return true;
+}
+
+static int open_region(struct rdt_verbs_region *region, unsigned access)
+{
+	bool closed = region->mr[0] && idle(region->t);
+	int rc;
+
+	if (access == 0 || access > RDT_ACCESS_ALL)
+		return rdt_err(RDT_ERR_INVALID, "verbs: memory exported with access %u", access);
+	if (closed) {
+		ibv_dereg_mr(region->mr[0]);
+		region->mr[0] = NULL;
+		region->local = NULL;
+	}
+	rc = register_for(region, access);
+	if (rc && closed) { /* as it was before */
+		char why[512];
+
+		snprintf(why, sizeof(why), "%s", rdt_last_error());
+		if (register_for(region, 0))
+			rdt_warn("verbs: a region of %zu bytes is registered no more: %s",
+				 region->length, rdt_last_error());
+		return rdt_err((enum rdt_status)rc, "%s", why);
+	}
+	return rc;
+}
+
+/* What backs the pages does not matter to the device. */
+int rdt_verbs_mem_register(struct rdt_transport *transport, void *ptr, size_t length, int memfd,
+			   uint64_t memfd_offset, struct rdt_region **out)
+{
+	struct rdt_verbs *t = rdt_verbs(transport);
+	struct rdt_verbs_region *region;
+	int rc;
+
+	(void)memfd;
+	(void)memfd_offset;
 
 	if (!ptr || length == 0 || (uintptr_t)ptr + length < (uintptr_t)ptr)
 		return rdt_err(RDT_ERR_INVALID, "verbs: %zu bytes at %p are no memory to register",
@@ -60,15 +127,14 @@ static int new_region(struct rdt_verbs *t, void *ptr, size_t length, int access,
 	region = calloc(1, sizeof(*region));
 	if (!region)
 		return rdt_err(RDT_ERR_NOMEM, "verbs: no memory for a region's record");
-	snprintf(what, sizeof(what), "a region of %zu bytes", length);
-	rc = rdt_verbs_reg_mr(t, ptr, length, access, what, &region->mr);
+	region->t = t;
+	region->base = ptr;
+	region->length = length;
+	rc = register_for(region, 0);
 	if (rc) {
 		free(region);
 		return rc;
 	}
-	region->t = t;
-	region->base = ptr;
-	region->length = length;
 	region->next = t->regions;
 	region->link = &t->regions;
 	if (region->next)
@@ -76,25 +142,6 @@ static int new_region(struct rdt_verbs *t, void *ptr, size_t length, int access,
 	t->regions = region;
 	*out = (struct rdt_region *)region;
 	return 0;
-}
-
-/* What backs the pages does not matter to the device. */
-int rdt_verbs_mem_register(struct rdt_transport *transport, void *ptr, size_t length, int memfd,
-			   uint64_t memfd_offset, struct rdt_region **out)
-{
-	(void)memfd;
-	(void)memfd_offset;
-	return new_region(rdt_verbs(transport), ptr, length,
-			  IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE, out);
-}
-
-int rdt_verbs_mem_publish(struct rdt_transport *transport, void *ptr, size_t length, int memfd,
-			  uint64_t memfd_offset, struct rdt_region **out)
-{
-	(void)memfd;
-	(void)memfd_offset;
-	return new_region(rdt_verbs(transport), ptr, length,
-			  IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ, out);
 }
 
 void rdt_verbs_mem_deregister(struct rdt_region *r)
@@ -106,7 +153,9 @@ void rdt_verbs_mem_deregister(struct rdt_region *r)
 	*region->link = region->next;
 	if (region->next)
 		region->next->link = region->link;
-	ibv_dereg_mr(region->mr);
+	for (unsigned access = 0; access <= RDT_ACCESS_ALL; access++)
+		if (region->mr[access])
+			ibv_dereg_mr(region->mr[access]);
 	free(region);
 }
 
@@ -116,12 +165,13 @@ bool rdt_verbs_mem_exportable(const struct rdt_region *region)
 	return true;
 }
 
-int rdt_verbs_mem_export(const struct rdt_region *r, const void *ptr, size_t length, void *blob,
-			 size_t *blob_length)
+int rdt_verbs_mem_export(struct rdt_region *r, const void *ptr, size_t length, unsigned access,
+			 void *blob, size_t *blob_length)
 {
-	const struct rdt_verbs_region *region = (const struct rdt_verbs_region *)r;
+	struct rdt_verbs_region *region = verbs_region(r);
 	const char *from = ptr;
 	struct rdt_verbs_exported e;
+	int rc;
 
 	if (from < region->base || from > region->base + region->length ||
 	    length > (size_t)(region->base + region->length - from))
@@ -129,9 +179,14 @@ int rdt_verbs_mem_export(const struct rdt_region *r, const void *ptr, size_t len
 			       "verbs: cannot export %zu bytes at %p, outside the region of %zu "
 			       "bytes at %p",
 			       length, ptr, region->length, (void *)region->base);
+	if (access > RDT_ACCESS_ALL || !access || !region->mr[access]) {
+		rc = open_region(region, access);
+		if (rc)
+			return rc;
+	}
 	e = (struct rdt_verbs_exported){
 		.magic = htole32(RDT_VERBS_EXPORT_MAGIC),
-		.rkey = htole32(region->mr->rkey),
+		.rkey = htole32(region->mr[access]->rkey),
 		.addr = htole64((uintptr_t)ptr),
 		.length = htole64(length),
 	};

@@ -353,7 +353,6 @@ const struct rdt_transport_ops rdt_verbs_ops = {
 	.describe = rdt_verbs_describe,
 	.reserve = reserve,
 	.mem_register = rdt_verbs_mem_register,
-	.mem_publish = rdt_verbs_mem_publish,
 	.mem_deregister = rdt_verbs_mem_deregister,
 	.mem_exportable = rdt_verbs_mem_exportable,
 	.mem_export = rdt_verbs_mem_export,

@@ -150,7 +150,7 @@ int rdt_verbs_put(struct rdt_ep *endpoint, const struct rdt_put *put)
 	bool in_line = put->length <= ep->max_inline, signal;
 	const char *src = put->src;
 	uint64_t done = 0;
-	uint32_t segment = 0, bounced = 0, lkey = region ? region->mr->lkey : 0;
+	uint32_t segment = 0, bounced = 0, lkey = region ? region->local->lkey : 0;
 	int rc;
 
 	if (ep->state != RDT_EP_UP || t->shut)
@@ -243,7 +243,7 @@ int rdt_verbs_get(struct rdt_ep *endpoint, struct rdt_remote *from, uint64_t off
 			       ep->head.peer, (unsigned long long)(remote ? remote->length : 0));
 	if (ep->wr_posted - ep->wr_done + 1 > t->sq_depth - 1)
 		return RDT_AGAIN;
-	sge.lkey = region->mr->lkey;
+	sge.lkey = region->local->lkey;
 	wr.wr.rdma.remote_addr = remote->addr + offset;
 	wr.wr.rdma.rkey = remote->rkey;
 	rc = post(ep, &wr, &sent);

@@ -306,9 +306,10 @@ static void rails_deregister(struct rdt_region *r)
 	free(region);
 }
 
-static int make_region(struct rails *t, void *ptr, size_t length, bool publish,
-		       struct rdt_region **out)
+static int rails_register(struct rdt_transport *transport, void *ptr, size_t length, int memfd,
+			  uint64_t memfd_offset, struct rdt_region **out)
 {
+	struct rails *t = rails(transport);
 	struct rails_region *region = calloc(1, sizeof(*region));
 	int status = 0;
 
@@ -316,8 +317,8 @@ static int make_region(struct rails *t, void *ptr, size_t length, bool publish,
 		return rdt_err(RDT_ERR_NOMEM, "verbs: no memory for a region's record");
 	region->t = t;
 	for (int r = 0; r < t->n && !status; r++)
-		status = (publish ? rdt_verbs_ops.mem_publish : rdt_verbs_ops.mem_register)(
-			t->sub[r], ptr, length, -1, 0, &region->sub[r]);
+		status = rdt_verbs_ops.mem_register(t->sub[r], ptr, length, memfd, memfd_offset,
+						    &region->sub[r]);
 	if (status) {
 		rails_deregister((struct rdt_region *)region);
 		return status;
@@ -326,30 +327,14 @@ static int make_region(struct rails *t, void *ptr, size_t length, bool publish,
 	return 0;
 }
 
-static int rails_register(struct rdt_transport *transport, void *ptr, size_t length, int memfd,
-			  uint64_t memfd_offset, struct rdt_region **out)
-{
-	(void)memfd;
-	(void)memfd_offset;
-	return make_region(rails(transport), ptr, length, false, out);
-}
-
-static int rails_publish(struct rdt_transport *transport, void *ptr, size_t length, int memfd,
-			 uint64_t memfd_offset, struct rdt_region **out)
-{
-	(void)memfd;
-	(void)memfd_offset;
-	return make_region(rails(transport), ptr, length, true, out);
-}
-
 static bool rails_exportable(const struct rdt_region *region)
 {
 	(void)region;
 	return true;
 }
 
-static int rails_export(const struct rdt_region *r, const void *ptr, size_t length, void *blob,
-			size_t *blob_length)
+static int rails_export(struct rdt_region *r, const void *ptr, size_t length, unsigned access,
+			void *blob, size_t *blob_length)
 {
 	const struct rails_region *region = (const struct rails_region *)r;
 	struct exported e = { 0 };
@@ -357,7 +342,8 @@ static int rails_export(const struct rdt_region *r, const void *ptr, size_t leng
 	for (int i = 0; i < region->t->n; i++) {
 		struct rdt_verbs_exported one;
 		size_t n;
-		int status = rdt_verbs_ops.mem_export(region->sub[i], ptr, length, &one, &n);
+		int status =
+			rdt_verbs_ops.mem_export(region->sub[i], ptr, length, access, &one, &n);
 
 		if (status)
 			return status;
@@ -578,7 +564,6 @@ const struct rdt_transport_ops rdt_rails_ops = {
 	.describe = rails_describe,
 	.reserve = rails_reserve,
 	.mem_register = rails_register,
-	.mem_publish = rails_publish,
 	.mem_deregister = rails_deregister,
 	.mem_exportable = rails_exportable,
 	.mem_export = rails_export,

@@ -5,7 +5,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -87,7 +90,7 @@ static void a_block_is_zeroed_and_can_be_mapped_again(void **state)
 	char *again;
 
 	(void)state;
-	assert_int_equal(rdt_block_map(5000, &block), 0);
+	assert_int_equal(rdt_block_map(5000, true, &block), 0);
 	assert_true(block.bytes >= 5000);
 	for (size_t i = 0; i < block.bytes; i++)
 		assert_int_equal(((char *)block.base)[i], 0);
@@ -99,17 +102,43 @@ static void a_block_is_zeroed_and_can_be_mapped_again(void **state)
 	rdt_block_unmap(&block);
 }
 
+static void a_block_is_this_user_s_alone_and_keeps_its_size(void **state)
+{
+	struct rdt_block block;
+	struct stat st;
+
+	(void)state;
+	for (int write = 0; write < 2; write++) {
+		void *again;
+
+		assert_int_equal(rdt_block_map(5000, write, &block), 0);
+		assert_int_equal(fstat(block.memfd, &st), 0);
+		assert_int_equal(st.st_mode & 07777, 0600);
+		assert_int_equal(st.st_uid, geteuid());
+		assert_int_equal(ftruncate(block.memfd, 0), -1);
+		assert_int_equal(ftruncate(block.memfd, 1 << 20), -1);
+		assert_int_equal(fcntl(block.memfd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+		again = mmap(NULL, block.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, block.memfd, 0);
+		assert_true((again != MAP_FAILED) == (write == 1));
+		if (write)
+			munmap(again, block.bytes);
+		*(char *)block.base = 1; /* its owner may */
+		rdt_block_unmap(&block);
+	}
+}
+
 static void more_memory_than_there_is_is_an_error(void **state)
 {
 	struct rdt_block block;
 
 	(void)state;
-	assert_int_equal(rdt_block_map(SIZE_MAX, &block), RDT_ERR_NOMEM);
-	assert_int_equal(rdt_block_map((size_t)1 << 60, &block), RDT_ERR_NOMEM);
+	assert_int_equal(rdt_block_map(SIZE_MAX, true, &block), RDT_ERR_NOMEM);
+	assert_int_equal(rdt_block_map((size_t)1 << 60, true, &block), RDT_ERR_NOMEM);
 	assert_non_null(strstr(rdt_last_error(), "1152921504606846976"));
 	/* More than there is, and less than an address space: refused before a page is touched. */
 	assert_true(rdt_memory_available() < (uint64_t)1 << 46);
-	assert_int_equal(rdt_block_map((size_t)rdt_memory_available() * 2, &block), RDT_ERR_NOMEM);
+	assert_int_equal(rdt_block_map((size_t)rdt_memory_available() * 2, true, &block),
+			 RDT_ERR_NOMEM);
 	assert_non_null(strstr(rdt_last_error(), "this machine has"));
 }
 
@@ -118,6 +147,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_address_is_found_in_the_region_that_holds_it),
 		cmocka_unit_test(overlapping_regions_are_refused),
+		cmocka_unit_test(a_block_is_this_user_s_alone_and_keeps_its_size),
 		cmocka_unit_test(a_block_is_zeroed_and_can_be_mapped_again),
 		cmocka_unit_test(more_memory_than_there_is_is_an_error),
 	};

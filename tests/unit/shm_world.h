@@ -183,7 +183,8 @@ static inline int world_swap(struct world *w, int peer, const struct world_memor
 	size_t length = 0;
 	ssize_t n;
 
-	TRY(ops->mem_export(m->region, m->base, m->length, blob, &length));
+	TRY(ops->mem_export(m->region, m->base, m->length, RDT_ACCESS_PUT | RDT_ACCESS_GET, blob,
+			    &length));
 	CHECK(length > 0 && length <= RDT_EXPORT_MAX);
 	TRY(world_send(w, peer, blob, length));
 	n = world_receive(w, peer, blob, sizeof(blob));

@@ -455,7 +455,7 @@ static int import_from_the_dead(struct world *w)
 	TRY(world_connect(w));
 	if (w->rank == 1) {
 		TRY(world_offer(w, &m, 4096, *(bool *)w->arg));
-		TRY(ops->mem_export(m.region, m.base, 4096, blob, &length));
+		TRY(ops->mem_export(m.region, m.base, 4096, RDT_ACCESS_PUT, blob, &length));
 		TRY(world_send(w, 0, blob, length));
 		kill(getpid(), SIGKILL);
 	}

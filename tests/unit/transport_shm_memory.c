@@ -2,9 +2,12 @@
 /* Memory over the shm transport: what is put arrives whole, and only where it may. */
 #include "shm_world.h"
 
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/syscall.h>
+
+#include "lib/memory/alloc.h"
 
 static int count_mappings(void)
 {
@@ -140,7 +143,7 @@ static int share_a_mapping(struct world *w)
 	TRY(world_offer(w, &m, 65536, true));
 	m.base[5000] = (unsigned char)(10 + w->rank);
 	TRY(world_swap(w, 1 - w->rank, &m, &whole));
-	TRY(ops->mem_export(m.region, m.base + 5000, 100, blob, &length));
+	TRY(ops->mem_export(m.region, m.base + 5000, 100, RDT_ACCESS_PUT, blob, &length));
 	TRY(world_send(w, 1 - w->rank, blob, length));
 	n = world_receive(w, 1 - w->rank, blob, sizeof(blob));
 	CHECK(n > 0);
@@ -180,14 +183,18 @@ static int refuse_out_of_bounds(struct world *w)
 	TRY(world_connect(w));
 	TRY(world_offer(w, &m, 8192, true));
 	/* what the region does not hold is not exported */
-	CHECK(ops->mem_export(m.region, m.base, 8193, blob, &length) == RDT_ERR_INVALID);
-	CHECK(ops->mem_export(m.region, m.base - 1, 1, blob, &length) == RDT_ERR_INVALID);
-	CHECK(ops->mem_export(m.region, m.base + 8192, 1, blob, &length) == RDT_ERR_INVALID);
-	CHECK(ops->mem_export(m.region, m.base + 1, SIZE_MAX, blob, &length) == RDT_ERR_INVALID);
+	CHECK(ops->mem_export(m.region, m.base, 8193, RDT_ACCESS_PUT, blob, &length) ==
+	      RDT_ERR_INVALID);
+	CHECK(ops->mem_export(m.region, m.base - 1, 1, RDT_ACCESS_PUT, blob, &length) ==
+	      RDT_ERR_INVALID);
+	CHECK(ops->mem_export(m.region, m.base + 8192, 1, RDT_ACCESS_PUT, blob, &length) ==
+	      RDT_ERR_INVALID);
+	CHECK(ops->mem_export(m.region, m.base + 1, SIZE_MAX, RDT_ACCESS_PUT, blob, &length) ==
+	      RDT_ERR_INVALID);
 	TRY(world_swap(w, peer, &m, &remote));
 	/* nor imported: beyond the file's end there would be a SIGBUS */
 	for (int k = 0; k < 4; k++) {
-		TRY(ops->mem_export(m.region, m.base, 8192, blob, &length));
+		TRY(ops->mem_export(m.region, m.base, 8192, RDT_ACCESS_PUT, blob, &length));
 		value = k == 0 ? 8193 : k == 1 ? UINT64_MAX : k == 2 ? 1 : UINT64_MAX;
 		memcpy(bytes + (k < 2 ? 16 : 8), &value, sizeof(value));
 		CHECK(ops->mem_import(w->eps[peer], blob, length, &bad) == RDT_ERR_INVALID);
@@ -241,7 +248,7 @@ static int get_published(struct world *w)
 	CHECK(m.fd >= 0 && ftruncate(m.fd, (off_t)m.length) == 0);
 	m.base = mmap(NULL, m.length, PROT_READ | PROT_WRITE, MAP_SHARED, m.fd, 0);
 	CHECK(m.base != MAP_FAILED);
-	TRY(ops->mem_publish(w->transport, m.base, m.length, m.fd, 0, &m.region));
+	TRY(ops->mem_register(w->transport, m.base, m.length, m.fd, 0, &m.region));
 	for (size_t i = 0; i < m.length; i++)
 		m.base[i] = (unsigned char)(i * 7 + (size_t)w->rank);
 	TRY(world_swap(w, peer, &m, &from));
@@ -272,6 +279,141 @@ static void published_memory_is_read_within_its_bounds(void **state)
 	assert_true(world_run(2, get_published, NULL));
 }
 
+/* How the page at this address may be used here: "r--s". */
+static void protection(const void *at, char text[5])
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	unsigned long from, to;
+	char line[512];
+
+	text[0] = 0;
+	while (maps && fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%lx-%lx %4s", &from, &to, text) == 3 && (uintptr_t)at >= from &&
+		    (uintptr_t)at < to)
+			break;
+	if (maps)
+		fclose(maps);
+}
+
+/* Rank 0 exports a block for reading, another for writing. */
+static int least_privilege(struct world *w)
+{
+	unsigned char blob[2][RDT_EXPORT_MAX], byte = 1;
+	struct rdt_put put = { .src = &byte, .length = 1 };
+	struct rdt_region *region[2];
+	struct rdt_remote *remote[2];
+	struct rdt_block block[2];
+	char path[64], text[5];
+	size_t length;
+	int fd;
+
+	TRY(world_connect(w));
+	if (w->rank == 0) {
+		for (int i = 0; i < 2; i++) {
+			TRY(rdt_block_map(8192, i == 1, &block[i]));
+			TRY(ops->mem_register(w->transport, block[i].base, 8192, block[i].memfd, 0,
+					      &region[i]));
+			CHECK(ops->mem_export(region[i], block[i].base, 8192, 0, blob[i],
+					      &length) == RDT_ERR_INVALID);
+			TRY(ops->mem_export(region[i], block[i].base, 8192,
+					    i ? RDT_ACCESS_PUT : RDT_ACCESS_GET, blob[i], &length));
+			TRY(world_send(w, 1, blob[i], length));
+		}
+		TRY(world_send(w, 1, &block[0].memfd, sizeof(int)));
+		TRY(world_meet(w));
+		CHECK(*(char *)block[0].base == 0 && *(char *)block[1].base == 1);
+		for (int i = 0; i < 2; i++) {
+			ops->mem_deregister(region[i]);
+			rdt_block_unmap(&block[i]);
+		}
+		return 0;
+	}
+	for (int i = 0; i < 2; i++) {
+		ssize_t n = world_receive(w, 0, blob[i], sizeof(blob[i]));
+
+		CHECK(n > 0);
+		TRY(ops->mem_import(w->eps[0], blob[i], (size_t)n, &remote[i]));
+	}
+	/* what may be read */
+	protection(ops->mem_map(remote[0]), text);
+	CHECK(strcmp(text, "r--s") == 0);
+	put.remote = remote[0];
+	CHECK(ops->put(w->eps[0], &put) == RDT_ERR_INVALID);
+	TRY(ops->get(w->eps[0], remote[0], 0, &byte, NULL, 1));
+	CHECK(byte == 0);
+	/* and by no other way, though it is the same user's */
+	CHECK(mprotect(ops->mem_map(remote[0]), 4096, PROT_READ | PROT_WRITE) < 0);
+	CHECK(world_receive(w, 0, &fd, sizeof(fd)) == sizeof(fd));
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)w->eps[0]->pid, fd);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	CHECK(fd >= 0 && write(fd, "x", 1) < 0 && errno == EPERM);
+	CHECK(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED);
+	CHECK(ftruncate(fd, 0) < 0 && errno == EPERM);
+	close(fd);
+	/* what may be written */
+	byte = 1;
+	put.remote = remote[1];
+	TRY(ops->put(w->eps[0], &put));
+	CHECK(ops->get(w->eps[0], remote[1], 0, &byte, NULL, 1) == RDT_ERR_INVALID);
+	TRY(world_meet(w));
+	ops->mem_release(remote[0]);
+	ops->mem_release(remote[1]);
+	return 0;
+}
+
+static void memory_is_open_to_what_it_was_exported_for_and_to_nothing_else(void **state)
+{
+	(void)state;
+	assert_true(world_run(2, least_privilege, NULL));
+}
+
+/* Both halves of one file, first for reading, then for writing: one mapping. */
+static int grow_rights(struct world *w)
+{
+	unsigned char blob[RDT_EXPORT_MAX], byte = 9;
+	int peer = 1 - w->rank, mappings;
+	struct rdt_remote *read, *written;
+	struct rdt_put put = { .src = &byte, .length = 1 };
+	struct world_memory m;
+	char text[5];
+	size_t length;
+	ssize_t n;
+
+	TRY(world_connect(w));
+	TRY(world_offer(w, &m, 8192, true));
+	TRY(ops->mem_export(m.region, m.base, 4096, RDT_ACCESS_GET, blob, &length));
+	TRY(world_send(w, peer, blob, length));
+	n = world_receive(w, peer, blob, sizeof(blob));
+	CHECK(n > 0);
+	TRY(ops->mem_import(w->eps[peer], blob, (size_t)n, &read));
+	protection(ops->mem_map(read), text);
+	CHECK(strcmp(text, "r--s") == 0);
+	mappings = count_mappings();
+	TRY(ops->mem_export(m.region, m.base + 4096, 4096, RDT_ACCESS_PUT, blob, &length));
+	TRY(world_send(w, peer, blob, length));
+	n = world_receive(w, peer, blob, sizeof(blob));
+	CHECK(n > 0);
+	TRY(ops->mem_import(w->eps[peer], blob, (size_t)n, &written));
+	CHECK(count_mappings() == mappings);
+	put.remote = read;
+	CHECK(ops->put(w->eps[peer], &put) == RDT_ERR_INVALID);
+	put.remote = written;
+	TRY(ops->put(w->eps[peer], &put));
+	TRY(world_meet(w));
+	CHECK(m.base[4096] == 9 && m.base[0] == 0);
+	ops->mem_release(read);
+	ops->mem_release(written);
+	TRY(world_meet(w));
+	world_withdraw(&m);
+	return 0;
+}
+
+static void a_mapping_becomes_writable_when_it_has_to(void **state)
+{
+	(void)state;
+	assert_true(world_run(2, grow_rights, NULL));
+}
+
 /* Rank 0 has process_vm_writev turned off. */
 static int refuse_ordinary(struct world *w)
 {
@@ -286,7 +428,8 @@ static int refuse_ordinary(struct world *w)
 	TRY(world_offer(w, &m, 4096, false));
 	if (w->rank == 0) {
 		CHECK(!ops->mem_exportable(m.region));
-		CHECK(ops->mem_export(m.region, m.base, 1, blob, &length) == RDT_ERR_INVALID);
+		CHECK(ops->mem_export(m.region, m.base, 1, RDT_ACCESS_PUT, blob, &length) ==
+		      RDT_ERR_INVALID);
 		CHECK(strstr(rdt_last_error(), "RDTRAIN_SHM_CMA=0"));
 		n = world_receive(w, 1, blob, sizeof(blob));
 		CHECK(n > 0);
@@ -294,7 +437,7 @@ static int refuse_ordinary(struct world *w)
 		CHECK(strstr(rdt_last_error(), "RDTRAIN_SHM_CMA=0") && !remote);
 	} else {
 		CHECK(ops->mem_exportable(m.region));
-		TRY(ops->mem_export(m.region, m.base, 4096, blob, &length));
+		TRY(ops->mem_export(m.region, m.base, 4096, RDT_ACCESS_PUT, blob, &length));
 		TRY(world_send(w, 0, blob, length));
 	}
 	TRY(world_meet(w));
@@ -417,6 +560,8 @@ int main(void)
 		cmocka_unit_test(a_put_into_memory_that_is_gone_is_an_error_and_no_notification),
 		cmocka_unit_test(putting_and_progressing_make_no_system_call),
 		cmocka_unit_test(published_memory_is_read_within_its_bounds),
+		cmocka_unit_test(memory_is_open_to_what_it_was_exported_for_and_to_nothing_else),
+		cmocka_unit_test(a_mapping_becomes_writable_when_it_has_to),
 		cmocka_unit_test(nothing_leaves_after_shutdown),
 	};
 

@@ -202,7 +202,7 @@ static int stream(struct world *w)
 	unsigned out = (unsigned)to, in = (unsigned)w->rank;
 	struct rdt_region *region;
 	struct rdt_remote *remote;
-	size_t length = RING * LONGEST;
+	size_t length = RING * LONGEST, bytes;
 	int sent = 0, seen = 0, fd = -1;
 	int64_t deadline = rdt_deadline(RUN_S);
 
@@ -216,10 +216,10 @@ static int stream(struct world *w)
 		      mapped ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, fd, 0);
 	CHECK(window != MAP_FAILED);
 	TRY(ops->mem_register(w->transport, window, length, fd, 0, &region));
-	TRY(ops->mem_export(region, window, length, blob, &(size_t){ 0 }));
-	TRY(world_send(w, from, blob, 24));
-	CHECK(world_receive(w, to, blob, sizeof(blob)) == 24);
-	TRY(ops->mem_import(w->eps[to], blob, 24, &remote));
+	TRY(ops->mem_export(region, window, length, RDT_ACCESS_PUT, blob, &bytes));
+	TRY(world_send(w, from, blob, bytes));
+	CHECK(world_receive(w, to, blob, sizeof(blob)) == (ssize_t)bytes);
+	TRY(ops->mem_import(w->eps[to], blob, bytes, &remote));
 	CHECK((ops->mem_map(remote) != NULL) == mapped);
 
 	while (sent < ROUNDS || seen < ROUNDS) {

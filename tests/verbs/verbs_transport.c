@@ -247,7 +247,7 @@ static void share(struct world *w, size_t bytes)
 	CHECK(w->memory != MAP_FAILED);
 	CHECK(verbs->mem_register(w->t, w->memory, bytes, -1, 0, &w->region) == 0);
 	CHECK(verbs->mem_exportable(w->region));
-	CHECK(verbs->mem_export(w->region, w->memory, bytes, blob, &length) == 0);
+	CHECK(verbs->mem_export(w->region, w->memory, bytes, RDT_ACCESS_PUT, blob, &length) == 0);
 	for (int r = 0; r < w->size; r++)
 		if (r != w->rank)
 			tell(w, r, blob, length);
@@ -1132,8 +1132,8 @@ static void published_body(struct world *w)
 	for (size_t i = 0; i < BYTES; i++)
 		bytes[i] = (unsigned char)(i * 7 + i / 251);
 	if (w->rank == 1) {
-		CHECK(verbs->mem_publish(w->t, bytes, BYTES, -1, 0, &region) == 0);
-		CHECK(verbs->mem_export(region, bytes, BYTES, blob, &length) == 0);
+		CHECK(verbs->mem_register(w->t, bytes, BYTES, -1, 0, &region) == 0);
+		CHECK(verbs->mem_export(region, bytes, BYTES, RDT_ACCESS_GET, blob, &length) == 0);
 		tell(w, 0, blob, length);
 		meet(w);
 		/* nothing was written: neither by the reads nor by the put that was turned down */
@@ -1177,6 +1177,276 @@ static void published_memory_is_read_and_never_written(void **state)
 {
 	(void)state;
 	run(2, published_body, 0);
+}
+
+/* What rank 0 tries on memory of rank 1, and what that was exported for (0: not at all). */
+static struct {
+	enum { TRY_PUT, TRY_GET, TRY_ADD } attempt;
+	unsigned access;
+	bool allowed;
+} privilege;
+
+static void add_one(struct world *w, const struct rdt_verbs_exported *e)
+{
+	struct ibv_sge sge = { (uintptr_t)w->memory, 8,
+			       ((struct rdt_verbs_region *)w->region)->local->lkey };
+	struct ibv_send_wr *bad, wr = { .sg_list = &sge,
+					.num_sge = 1,
+					.opcode = IBV_WR_ATOMIC_FETCH_AND_ADD,
+					.send_flags = IBV_SEND_SIGNALED };
+	struct rdt_verbs_ep *ep = rdt_verbs_ep(w->ep[1]);
+
+	/* As verbs_put.c would number it. */
+	wr.wr_id = (uint64_t)(ep->index + 1) << 32 | (uint32_t)ep->wr_posted;
+	ep->sent[ep->wr_posted & (rdt_verbs(w->t)->sq_depth - 1)] =
+		(struct rdt_verbs_sent){ .puts = ++ep->head.posted };
+	wr.wr.atomic.remote_addr = le64toh(e->addr);
+	wr.wr.atomic.rkey = le32toh(e->rkey);
+	wr.wr.atomic.compare_add = 1;
+	CHECK(ibv_post_send(ep->qp, &wr, &bad) == 0);
+	ep->wr_signalled = ++ep->wr_posted;
+}
+
+static void attempt(struct world *w, const struct rdt_verbs_exported *e)
+{
+	struct rdt_put put = { .src = w->memory, .region = w->region, .length = 8 };
+	struct rdt_transport_failure failure;
+	int64_t deadline = rdt_deadline(WAIT_S);
+	struct rdt_remote *remote;
+
+	CHECK(verbs->mem_import(w->ep[1], e, sizeof(*e), &remote) == 0);
+	put.remote = remote;
+	put.flags = RDT_PUT_LAST;
+	w->memory[0] = 1;
+	if (privilege.attempt == TRY_PUT)
+		CHECK(verbs->put(w->ep[1], &put) == 0);
+	else if (privilege.attempt == TRY_GET)
+		CHECK(verbs->get(w->ep[1], remote, 0, w->memory, w->region, 8) == 0);
+	else
+		add_one(w, e);
+	if (privilege.allowed) {
+		quiet(w, 1);
+		return;
+	}
+	while (!verbs->failure(w->t, &failure)) {
+		CHECK(rdt_left_ms(deadline) > 0);
+		doze(w, 1000);
+		verbs->progress(w->t);
+	}
+	CHECK(failure.peer == 1);
+	if (!strstr(failure.text, "IBV_WC_REM_ACCESS_ERR") &&
+	    !strstr(failure.text, "IBV_WC_REM_INV_REQ_ERR")) {
+		fprintf(stderr, "%s\n", failure.text);
+		_exit(1);
+	}
+}
+
+static void privilege_body(struct world *w)
+{
+	struct rdt_verbs_exported e;
+	struct rdt_region *region;
+	uint64_t *target;
+	size_t length;
+
+	connect_all(w);
+	CHECK(verbs->reserve(w->t, 2) == 0);
+	share(w, 4096);
+	target = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(target != MAP_FAILED);
+	if (w->rank == 1) {
+		CHECK(verbs->mem_register(w->t, target, 4096, -1, 0, &region) == 0);
+		CHECK(verbs->mem_export(region, target, 8, 0, &e, &length) == RDT_ERR_INVALID);
+		if (privilege.access) {
+			CHECK(verbs->mem_export(region, target, 8, privilege.access, &e, &length) ==
+			      0);
+		} else { /* the key that our own work requests use, as if it had leaked */
+			const struct ibv_mr *mr = ((struct rdt_verbs_region *)region)->local;
+
+			e = (struct rdt_verbs_exported){ htole32(RDT_VERBS_EXPORT_MAGIC),
+							 htole32(mr->lkey),
+							 htole64((uintptr_t)target), htole64(8) };
+		}
+		tell(w, 0, &e, sizeof(e));
+		meet(w);
+		CHECK(*target == (privilege.allowed && privilege.attempt != TRY_GET ? 1 : 0));
+	} else {
+		hear(w, 1, &e, sizeof(e));
+		attempt(w, &e);
+		meet(w);
+	}
+	verbs->shutdown(w->t);
+	verbs->close(w->t);
+}
+
+static void memory_is_open_to_what_it_was_exported_for_and_to_nothing_else(void **state)
+{
+	(void)state;
+	for (unsigned access = 0; access <= RDT_ACCESS_ALL; access++)
+		for (int what = TRY_PUT; what <= TRY_ADD; what++) {
+			privilege.attempt = what;
+			privilege.access = access;
+			privilege.allowed = access >> what & 1;
+			run(2, privilege_body, 0);
+		}
+}
+
+/* ---- strangers ---------------------------------------------------------------------------------
+ */
+
+static enum rdma_cm_event_type next_cm_event(struct rdma_event_channel *events)
+{
+	struct pollfd fd = { .fd = events->fd, .events = POLLIN };
+	struct rdma_cm_event *event;
+	enum rdma_cm_event_type type;
+
+	CHECK(poll(&fd, 1, (int)(WAIT_S * 1000)) == 1);
+	CHECK(rdma_get_cm_event(events, &event) == 0);
+	type = event->event;
+	rdma_ack_cm_event(event);
+	return type;
+}
+
+/* Knocks at the listener of rank 1 with these bytes. What came of it. */
+static enum rdma_cm_event_type knock(const struct rdt_verbs_addr *addr, const void *bytes,
+				     size_t length)
+{
+	struct rdma_event_channel *events = rdma_create_event_channel();
+	struct ibv_qp_init_attr attr = {
+		.cap = { .max_send_wr = 1, .max_recv_wr = 1, .max_send_sge = 1, .max_recv_sge = 1 },
+		.qp_type = IBV_QPT_RC,
+	};
+	struct rdma_conn_param param = { .private_data = bytes,
+					 .private_data_len = (uint8_t)length,
+					 .responder_resources = 1,
+					 .initiator_depth = 1 };
+	enum rdma_cm_event_type type;
+	struct sockaddr_storage dst;
+	struct rdma_cm_id *id;
+
+	CHECK(events && rdma_create_id(events, &id, NULL, RDMA_PS_TCP) == 0);
+	rdt_verbs_sockaddr(addr, true, &dst);
+	CHECK(rdma_resolve_addr(id, NULL, (struct sockaddr *)&dst, 2000) == 0);
+	CHECK(next_cm_event(events) == RDMA_CM_EVENT_ADDR_RESOLVED);
+	CHECK(rdma_resolve_route(id, 2000) == 0);
+	CHECK(next_cm_event(events) == RDMA_CM_EVENT_ROUTE_RESOLVED);
+	CHECK(rdma_create_qp(id, NULL, &attr) == 0);
+	CHECK(rdma_connect(id, &param) == 0);
+	type = next_cm_event(events);
+	rdma_destroy_qp(id);
+	rdma_destroy_id(id);
+	rdma_destroy_event_channel(events);
+	return type;
+}
+
+#define KNOCKS 30
+
+/* Rank 2 is the stranger: it knows where rank 1 listens and what hellos look like, and not the
+ * nonce. Ranks 0 and 1 notify each other all the while, and connect to each other among it all. */
+static void stranger_body(struct world *w)
+{
+	struct rdt_verbs_hello hello = { .generation = 7, .from = 0, .to = 1 };
+	unsigned char bytes[RDT_VERBS_HELLO_BYTES];
+	char blob[RDT_ADDRESS_MAX];
+	struct rdt_verbs_peer peer;
+	struct pollfd fd = { .events = POLLIN };
+	uint32_t rounds = 0;
+	size_t length;
+
+	if (w->rank == 2) {
+		length = hear(w, 1, blob, sizeof(blob));
+		CHECK(rdt_verbs_address_unpack(blob, length, &peer));
+		rdt_verbs_hello_pack(&hello, bytes); /* the nonce is zeros */
+		for (int i = 0; i < KNOCKS; i++) {
+			/* everything right but the nonce; cut off; noise; nothing */
+			static const unsigned char noise[56] = "\xff\x01\x80 let me in";
+			const void *said = i % 4 < 2 ? bytes : noise;
+			size_t n = i % 4 == 0	? sizeof(bytes)
+				   : i % 4 == 1 ? 20
+				   : i % 4 == 2 ? 56
+						: 0;
+
+			CHECK(knock(&peer.addr[0], said, n) == RDMA_CM_EVENT_REJECTED);
+		}
+		tell(w, 0, NULL, 0);
+		tell(w, 1, NULL, 0);
+		return;
+	}
+	begin(w);
+	CHECK(verbs->reserve(w->t, 4) == 0);
+	CHECK(verbs->address(w->t, blob, &length) == 0);
+	if (w->rank == 1)
+		tell(w, 2, blob, length);
+	connect_to(w, !w->rank);
+	until_up(w);
+	fd.fd = w->socket[2];
+	/* rank 0 leads; rank 1 answers until it hears the end on another channel */
+	if (w->rank == 0) {
+		while (poll(&fd, 1, 0) == 0) {
+			notify(w, 1, 0);
+			await(w, 1, 0, ++rounds);
+		}
+		notify(w, 1, 1);
+	} else {
+		while (!count(w, 0, 1)) {
+			CHECK(verbs->progress(w->t) >= 0);
+			if (rdt_reached(count(w, 0, 0), rounds + 1)) {
+				notify(w, 0, 0);
+				rounds++;
+			} else {
+				doze(w, 100); /* strangers are looked at in idle moments */
+			}
+		}
+	}
+	hear(w, 2, NULL, 0);
+	CHECK(rounds > KNOCKS);
+	quiet(w, !w->rank);
+	if (w->rank == 1) {
+		CHECK(rdt_verbs(w->t)->npending == 0 && rdt_verbs(w->t)->neps == 1);
+		CHECK(rdt_verbs(w->t)->strangers == KNOCKS);
+		printf("# %d strangers turned down while %u notifications went each way\n", KNOCKS,
+		       rounds);
+		tell(w, 0, NULL, 0);
+		hear(w, 0, NULL, 0);
+	} else {
+		hear(w, 1, NULL, 0);
+		tell(w, 1, NULL, 0);
+	}
+	verbs->leave(w->t);
+	verbs->close(w->t);
+}
+
+static void strangers_at_the_listener_are_turned_down_and_disturb_nobody(void **state)
+{
+	(void)state;
+	run(3, stranger_body, 0);
+}
+
+/* Three connections of a rank: their numbers are no row. */
+static void numbers_body(struct world *w)
+{
+	uint32_t psn[RANKS_MAX] = { 0 };
+
+	connect_all(w);
+	for (int r = 0; r < w->size; r++) {
+		struct ibv_qp_init_attr init;
+		struct ibv_qp_attr attr;
+
+		if (r == w->rank)
+			continue;
+		CHECK(ibv_query_qp(rdt_verbs_ep(w->ep[r])->qp, &attr, IBV_QP_SQ_PSN, &init) == 0);
+		psn[r] = attr.sq_psn;
+		printf("# rank %d -> %d: queue pair %u, first packet %#08x\n", w->rank, r,
+		       rdt_verbs_ep(w->ep[r])->qp->qp_num, psn[r]);
+		for (int s = 0; s < r; s++)
+			CHECK(s == w->rank || ((psn[r] - psn[s] + 256) & 0xffffff) > 512);
+	}
+	end(w);
+}
+
+static void packet_numbers_do_not_begin_in_a_row(void **state)
+{
+	(void)state;
+	run(4, numbers_body, 0);
 }
 
 /* ---- the machine -------------------------------------------------------------------------------
@@ -1302,6 +1572,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(nothing_lands_after_shutdown_and_the_writer_is_told),
 		cmocka_unit_test(a_write_to_memory_that_is_gone_is_explained),
 		cmocka_unit_test(published_memory_is_read_and_never_written),
+		cmocka_unit_test(memory_is_open_to_what_it_was_exported_for_and_to_nothing_else),
+		cmocka_unit_test(strangers_at_the_listener_are_turned_down_and_disturb_nobody),
+		cmocka_unit_test(packet_numbers_do_not_begin_in_a_row),
 		cmocka_unit_test(a_low_memlock_limit_is_named_with_its_remedy),
 	};
 	char why[400];
