@@ -375,6 +375,17 @@ int rdt_plan_wait(rdt_plan *plan);
  * ran. NULL is allowed. */
 void rdt_plan_destroy(rdt_plan *plan);
 
+/* ---- timeline ----------------------------------------------------------------------------------
+ *
+ * With RDTRAIN_TRACE=FILE every operation of the job's communicator, and of those split from it, is
+ * recorded with its times, bytes and algorithm, and written when the last of them is destroyed.
+ * These two put spans of the program beside them: what it did meanwhile. Spans of one communicator
+ * nest, each begin has its end. `name` is copied, at most 35 bytes of it. Without RDTRAIN_TRACE they
+ * do nothing, and they never allocate nor call the system.
+ */
+void rdt_trace_begin(rdt_comm *comm, const char *name);
+void rdt_trace_end(rdt_comm *comm);
+
 #pragma GCC visibility pop
 
 #ifdef __cplusplus

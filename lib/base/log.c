@@ -14,6 +14,8 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "path.h"
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static enum rdt_log_level level = RDT_LOG_WARN;
 static int fd = STDERR_FILENO;
@@ -22,29 +24,11 @@ static _Atomic int my_rank = -1;
 
 static const char *const names[] = { "NONE", "WARN", "INFO", "TRACE" };
 
-/* %h: host, %p: process id, %%: a percent sign. */
 static int open_file(const char *pattern)
 {
 	char path[PATH_MAX];
-	size_t n = 0;
 
-	for (const char *p = pattern; *p && n + 1 < sizeof(path); p++) {
-		int w;
-
-		if (p[0] == '%' && p[1] == 'h')
-			w = snprintf(path + n, sizeof(path) - n, "%s", host);
-		else if (p[0] == '%' && p[1] == 'p')
-			w = snprintf(path + n, sizeof(path) - n, "%d", getpid());
-		else {
-			path[n++] = *p;
-			if (p[0] == '%' && p[1] == '%')
-				p++;
-			continue;
-		}
-		n += (size_t)w < sizeof(path) - n ? (size_t)w : sizeof(path) - n - 1;
-		p++;
-	}
-	path[n] = '\0';
+	rdt_path_expand(pattern, -1, path, sizeof(path));
 	return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 }
 

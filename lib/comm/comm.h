@@ -23,6 +23,7 @@
  *	progress.c  move everything on, wait
  *	thread.c    the same, by a thread
  *	fail.c      the one failure state
+ *	trace.c     when each operation began and ended, for the eye
  */
 #ifndef RDT_COMM_H
 #define RDT_COMM_H
@@ -70,6 +71,7 @@ struct rdt_agreed {
 	bool remote_output, mapped;
 };
 
+struct rdt_trace;
 struct rdt_shaper;
 struct rdt_prologue;
 
@@ -93,6 +95,7 @@ struct rdt_request {
 			   do) */
 	struct rdt_call call;
 	uint64_t sequence; /* of the operation, in the journal */
+	int64_t from;	   /* when it began, with a timeline */
 	bool over;
 	int outcome;
 	int64_t deadline, polled; /* for callers that poll */
@@ -116,6 +119,7 @@ struct rdt_plan {
 	int slot;
 	uint64_t number;	      /* of the plan, in the order in which they were made */
 	uint64_t sequence;	      /* of the operation that runs, in the journal */
+	int64_t from;		      /* when it began, with a timeline */
 	bool pending;		      /* started and not yet waited for */
 	bool cut_off;		      /* by a failure, while it ran */
 	int64_t polled;		      /* when the caller last asked */
@@ -190,6 +194,9 @@ struct rdt_comm {
 	int fds_of[RDT_TRANSPORTS]; /* how many of them each transport asked for */
 	bool (*wait_done)(rdt_comm *comm, void *what);
 	int64_t glanced; /* when the descriptors were last looked at */
+
+	struct rdt_trace *trace; /* NULL: none; trace.c */
+	int trace_number;	 /* of the communicators in it */
 
 	/* thread.c */
 	struct rdt_thread *thread; /* NULL: none */

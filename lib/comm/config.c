@@ -71,6 +71,9 @@ static const struct {
 	  "algorithm (rank 0's value holds for all)" },
 	{ "RDTRAIN_WINDOW", "by size",
 	  "bytes of one window, 4096 to 4194304 (rank 0's value holds for all)" },
+	{ "RDTRAIN_TRACE", "",
+	  "a file for the timeline of each worker, which Perfetto opens; %h is the host, %p the "
+	  "process, %r the rank" },
 	{ "RDTRAIN_CPU", "best", "instruction set of the reductions: baseline, avx2 or avx512" },
 	{ "RDTRAIN_TERMINAL", "", "set by rdtrain run when its output goes to a terminal" },
 	{ "RDTRAIN_DEBUG", "WARN", "NONE, WARN, INFO or TRACE" },
@@ -221,6 +224,7 @@ int rdt_config_read(const struct rdt_options *options, struct rdt_config *config
 		.ifname = value_of("RDTRAIN_SOCKET_IFNAME"),
 		.ib_hca = value_of("RDTRAIN_IB_HCA"),
 		.model = value_of("RDTRAIN_MODEL"),
+		.trace = value_of("RDTRAIN_TRACE"),
 		.ib_timeout = -1,
 		.ib_retry_cnt = -1,
 		.ib_tc = -1,

@@ -23,7 +23,7 @@ enum rdt_transport_choice { RDT_TRANSPORT_AUTO, RDT_TRANSPORT_SHM, RDT_TRANSPORT
 struct rdt_config {
 	enum rdt_transport_choice transport;
 	double timeout_s, start_timeout_s;
-	const char *host_id, *ifname, *model,
+	const char *host_id, *ifname, *model, *trace,
 		*ib_hca; /* NULL: not set; from the environment, never freed */
 	int ib_timeout, ib_retry_cnt, ib_tc, ib_sl; /* -1: not set */
 	int ib_rails;				    /* 0: not set */

@@ -13,6 +13,7 @@
 #include "journal.h"
 #include "prologue.h"
 #include "thread.h"
+#include "trace.h"
 #include "transfer.h"
 
 #define RDT_LEAVE_S 10.0 /* how long rdt_comm_destroy waits for the others */
@@ -137,6 +138,7 @@ static void release(rdt_comm *comm, bool orderly)
 	free(comm->fds);
 	free(comm->host);
 	free(comm->peers);
+	rdt_trace_close(comm->trace);
 	explicit_bzero(&comm->identity, sizeof(comm->identity));
 	free(comm);
 }
@@ -197,6 +199,7 @@ int rdt_comm_create(const struct rdt_options *given, rdt_comm **out)
 	struct rdt_options options = { 0 };
 	struct rdt_identity identity;
 	struct rdt_config config;
+	struct rdt_trace *trace = NULL;
 	int status;
 
 	if (!out)
@@ -218,7 +221,13 @@ int rdt_comm_create(const struct rdt_options *given, rdt_comm **out)
 		 identity.source, rdt_version());
 	status = rdt_config_read(&options, &config);
 	if (!status)
+		status = rdt_trace_open(config.trace, identity.rank, identity.world, &trace);
+	if (!status)
 		status = rdt_comm_join(&identity, &config, out);
+	if (!status)
+		(*out)->trace = trace;
+	else
+		rdt_trace_close(trace);
 	explicit_bzero(&identity, sizeof(identity));
 	return status;
 }

@@ -23,6 +23,7 @@
 #include "prologue.h"
 #include "shape.h"
 #include "thread.h"
+#include "trace.h"
 #include "transfer.h"
 
 /* Do all ranks make the same plan? *flags: mine in, everybody's out. */
@@ -296,6 +297,7 @@ static int start(rdt_plan *plan)
 	plan->sequence = rdt_journal_note(plan->comm, &plan->call, RDT_FORM_START, plan->number);
 	if (rdt_call_is_empty(plan->comm, &plan->call))
 		return 0;
+	plan->from = rdt_trace_start(plan->comm);
 	rdt_plan_activate(plan);
 	rdt_progress(plan->comm); /* the first puts leave now; a failure waits for rdt_plan_wait */
 	return 0;

@@ -13,6 +13,7 @@
 
 #include "journal.h"
 #include "prologue.h"
+#include "trace.h"
 #include "transfer.h"
 
 /* Between calls of rdt_test, look at the descriptors this often. */
@@ -56,6 +57,8 @@ static int advance(rdt_plan *plan)
 			rdt_prologue_part_over(plan);
 		else if (!plan->bound)
 			rdt_request_finished(plan);
+		else
+			rdt_trace_operation(comm, &plan->call, plan->algorithm, plan->from);
 	}
 	return n;
 }

@@ -15,6 +15,7 @@
 #include "prologue.h"
 #include "shape.h"
 #include "thread.h"
+#include "trace.h"
 #include "transfer.h"
 
 void rdt_requests_init(rdt_comm *comm)
@@ -126,6 +127,7 @@ void rdt_request_finished(rdt_plan *plan)
 	if (plan->wire && rdt_transfer_check(plan))
 		return; /* it was another message: the failure has ended everything */
 	request->over = true;
+	rdt_trace_operation(plan->comm, &request->call, plan->algorithm, request->from);
 	plan->queue = request->next;
 	if (!plan->queue)
 		plan->queue_tail = &plan->queue;
@@ -173,6 +175,7 @@ int rdt_request_start(rdt_comm *comm, const struct rdt_call *call, struct rdt_re
 	status = rdt_request_new(comm, call, NULL, &request);
 	if (status)
 		return status;
+	request->from = rdt_trace_start(comm);
 	status = start(request);
 	if (status) {
 		/* A failure of the communicator has ended the request, queued or not. */
@@ -232,6 +235,7 @@ int rdt_request_board(rdt_plan *plan, const struct rdt_call *call)
 {
 	rdt_comm *comm = plan->comm;
 	struct rdt_request *request;
+	int64_t from = rdt_trace_start(comm);
 
 	plan->last_use = ++comm->call_sequence;
 	plan->sequence = rdt_journal_note(comm, call, RDT_FORM_CALL, 0);
@@ -239,10 +243,13 @@ int rdt_request_board(rdt_plan *plan, const struct rdt_call *call)
 	plan->program.local[RDT_OUTPUT].base = call->out;
 	rdt_board_start(&plan->program);
 	plan->started = true;
-	if (ends_at_once(plan))
+	if (ends_at_once(plan)) {
+		rdt_trace_operation(comm, call, plan->algorithm, from);
 		return 0;
+	}
 	rdt_request_new(comm, call, NULL, &request); /* there is one */
 	request->sequence = plan->sequence;
+	request->from = from;
 	request->plan = plan;
 	plan->queue = request;
 	plan->queue_tail = &request->next;

@@ -14,6 +14,7 @@
 
 #include "journal.h"
 #include "thread.h"
+#include "trace.h"
 
 struct member {
 	int32_t color, key;
@@ -113,6 +114,8 @@ static int join(rdt_comm *comm, const struct member *members, rdt_comm **out)
 	rdt_info("rank %d of %d is rank %d of the %d with color %d", comm->rank, comm->size,
 		 part.rank, part.world, me->color);
 	status = rdt_comm_join(&part, &config, out);
+	if (!status)
+		rdt_trace_share(comm, *out);
 	explicit_bzero(&part, sizeof(part));
 	return status;
 }

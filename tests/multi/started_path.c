@@ -8,7 +8,9 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -95,10 +97,31 @@ static void starting_and_finishing_an_operation_allocates_nothing(void **state)
 	assert_true(ranks_run(3, 60, started, &times));
 }
 
+static int traced(int rank, int n, void *arg)
+{
+	char path[64];
+	int status;
+
+	snprintf(path, sizeof(path), "/tmp/rdtrain_started_path_%d.json", (int)getpid());
+	setenv("RDTRAIN_TRACE", "/tmp/rdtrain_started_path_%p.json", 1);
+	status = started(rank, n, arg);
+	RANK_CHECK(unlink(path) == 0);
+	return status;
+}
+
+static void nor_does_it_while_a_timeline_is_recorded(void **state)
+{
+	int times = 50;
+
+	(void)state;
+	assert_true(ranks_run(3, 60, traced, &times));
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(starting_and_finishing_an_operation_allocates_nothing),
+		cmocka_unit_test(nor_does_it_while_a_timeline_is_recorded),
 	};
 
 	if (argc > 1) {

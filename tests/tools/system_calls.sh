@@ -16,6 +16,9 @@ calls() {
 	awk '$2 ~ /^[0-9]+$/ && $1 !~ /^(sched_yield|poll|read|write|total)$/ { n += $2 } END { print n }' "$out/$1"
 }
 
+# Nor does recording a timeline.
+RDTRAIN_TRACE=$out/t.json
+export RDTRAIN_TRACE
 few=$(calls few 100)
 many=$(calls many 1000)
 cat "$out/many"
