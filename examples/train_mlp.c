@@ -2,7 +2,8 @@
 /*
  * Data-parallel training, the whole of it: a multi-layer perceptron learns a table, and every
  * worker works on its share of each batch. What a trainer needs of librdtrain is in main, train and
- * same_everywhere; mlp.c is the network, csv.c reads the table.
+ * same_everywhere; mlp.c is the network; the training layer reads
+ * the table.
  *
  *	rdtrain run -n 4 -- ./train_mlp --hidden 64,32 --epochs 30
  *
@@ -13,7 +14,7 @@
  * The global batch and the seed decide which samples a step sees, not the number of workers: any
  * number of workers trains the same network, but for rounding.
  */
-#include <rdtrain/rdtrain.h>
+#include <rdtrain/train.h>
 
 #include <argp.h>
 #include <cblas.h>
@@ -30,7 +31,6 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "csv.h"
 #include "mlp.h"
 
 #ifndef RDTRAIN_EXAMPLE_DATA /* the build says where the example's data is */
@@ -126,6 +126,16 @@ static const struct argp argp = {
 	NULL,
 	NULL,
 	NULL
+};
+
+#define CLASS_MAX 9999
+
+/* The data set in memory: every column but the last is a feature, the last is the class. */
+struct table {
+	size_t rows, features;
+	int classes; /* the largest class, plus one */
+	float *x;    /* rows * features values, row by row */
+	int *y;	     /* the class of each row */
 };
 
 /* ---- a worker ------------------------------------------------------------------------ */
@@ -404,14 +414,50 @@ static int open_json(struct worker *w, const struct settings *s)
 	return failed(w, text);
 }
 
+static int read_table(struct worker *w, const char *path)
+{
+	struct table *t = &w->table;
+	const struct rdt_dataset_info *info;
+	rdt_dataset *data = NULL;
+	char text[512];
+	int status;
+
+	if (rdt_dataset_open(path, &data))
+		return rdt_failed(w);
+	info = rdt_dataset_info(data);
+	t->rows = info->rows;
+	t->features = info->columns - 1;
+	t->x = calloc(t->rows * info->columns, sizeof(float));
+	t->y = calloc(t->rows, sizeof(int));
+	if (t->features == 0)
+		status = failed(w, "a row needs at least one feature, and then the class");
+	else if (!t->x || !t->y)
+		status = failed(w, "out of memory for the data");
+	else if (rdt_dataset_read(data, NULL, t->rows, 0, t->features, RDT_FLOAT32, t->x) ||
+		 rdt_dataset_read(data, NULL, t->rows, t->features, 1, RDT_INT32, t->y))
+		status = rdt_failed(w);
+	else
+		status = 0;
+	for (size_t i = 0; i < t->rows && !status; i++) {
+		if (t->y[i] < 0 || t->y[i] > CLASS_MAX) {
+			snprintf(text, sizeof(text), "%s, row %zu: %d is no class from 0 to %d",
+				 path, i + 1, t->y[i], CLASS_MAX);
+			status = failed(w, text);
+		} else if (t->y[i] >= t->classes) {
+			t->classes = t->y[i] + 1;
+		}
+	}
+	rdt_dataset_close(data);
+	return status;
+}
+
 /* Reads the table and divides it, one row of five for testing; alike on all workers. */
 static int prepare_data(struct worker *w, const struct settings *s)
 {
 	uint64_t random = (uint64_t)s->seed;
-	char error[512];
 
-	if (table_read(s->data, &w->table, error, sizeof(error)))
-		return failed(w, error);
+	if (read_table(w, s->data))
+		return -1;
 	if (w->table.rows < 5)
 		return failed(w, "the table has fewer than 5 rows: too few to train and to test");
 	w->order = calloc(w->table.rows, sizeof(*w->order));
@@ -546,7 +592,8 @@ int main(int argc, char **argv)
 		rdt_comm_abort(w.comm);
 	rdt_comm_destroy(w.comm);
 	mlp_free(&w.mlp);
-	table_free(&w.table);
+	free(w.table.x);
+	free(w.table.y);
 	if (w.json)
 		fclose(w.json);
 	free(w.order);

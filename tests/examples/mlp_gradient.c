@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The example's mathematics and its reader: the gradient against finite differences of a second,
- * plain implementation in double precision; the sum over shares against the whole; CSV faults.
+ * The example's mathematics: the gradient against finite differences of a second, plain
+ * implementation in double precision; the sum over shares against the whole.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -12,9 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "examples/csv.h"
 #include "examples/mlp.h"
 
 #define ROWS 11
@@ -183,141 +181,6 @@ static void large_outputs_do_not_overflow(void **state)
 	mlp_free(&m);
 }
 
-/* ---- the reader --------------------------------------------------------------------------------
- */
-
-static char path[] = "/tmp/mlp_gradient_XXXXXX";
-
-static int read_text(const char *text, size_t length, struct table *table, char *error,
-		     size_t error_size)
-{
-	FILE *file = fopen(path, "w");
-
-	assert_non_null(file);
-	assert_int_equal(fwrite(text, 1, length, file), length);
-	assert_int_equal(fclose(file), 0);
-	return table_read(path, table, error, error_size);
-}
-
-static void a_table_is_read_with_either_line_end(void **state)
-{
-	static const char *const texts[] = { "1.5,-2,0\n3e1,4,2\n", "1.5,-2,0\r\n3e1,4,2\r\n",
-					     "1.5,-2,0\n3e1,4,2", "1.5,-2,0\n3e1,4,2.0e0\n" };
-	char error[256];
-	struct table t;
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
-		assert_int_equal(read_text(texts[i], strlen(texts[i]), &t, error, sizeof(error)),
-				 0);
-		assert_int_equal(t.rows, 2);
-		assert_int_equal(t.features, 2);
-		assert_int_equal(t.classes, 3);
-		assert_true(t.x[0] == 1.5f && t.x[1] == -2 && t.x[2] == 30 && t.x[3] == 4);
-		assert_true(t.y[0] == 0 && t.y[1] == 2);
-		table_free(&t);
-	}
-}
-
-static void a_long_table_is_read_to_its_end(void **state)
-{
-	enum { N = 5000 };
-	char error[256], *text = NULL;
-	size_t length = 0;
-	struct table t;
-	FILE *to = open_memstream(&text, &length);
-
-	(void)state;
-	assert_non_null(to);
-	for (int i = 0; i < N; i++)
-		fprintf(to, "%d,%d,%d\n", i, -i, i % 10);
-	assert_int_equal(fclose(to), 0);
-	assert_int_equal(read_text(text, length, &t, error, sizeof(error)), 0);
-	assert_int_equal(t.rows, N);
-	for (int i = 0; i < N; i++)
-		assert_true(t.x[2 * i] == (float)i && t.x[2 * i + 1] == (float)-i &&
-			    t.y[i] == i % 10);
-	table_free(&t);
-	free(text);
-}
-
-static void a_fault_is_told_with_line_and_column(void **state)
-{
-	static const struct {
-		const char *text, *place, *words;
-	} faults[] = {
-		{ "1,2,0\n3,x4,1\n", ":2:2: ", "\"x4\" is not a number" },
-		{ "age,sex,class\n", ":1:1: ", "no header line" },
-		{ "1,2,0\n3,,1\n", ":2:2: ", "empty field" },
-		{ "1,2,0\n3,4,\n", ":2:3: ", "empty field" },
-		{ "1,nan,0\n", ":1:2: ", "not a number" },
-		{ "1,0x10,0\n", ":1:2: ", "not a number" },
-		{ "1, 2,0\n", ":1:2: ", "not a number" },
-		{ "1,1e99,0\n", ":1:2: ", "too large" },
-		{ "1,-,0\n", ":1:2: ", "not a number" },
-		{ "1,2,0\n1,2,0\n3,1\n", ":3:2: ", "ends after 2 of 3 fields" },
-		{ "1,2,0\n3,4,5,1\n", ":2:4: ", "more fields than the 3" },
-		{ "1,2,0\n\n3,4,1\n", ":2:1: ", "empty line" },
-		{ "1,2,0.5\n", ":1:3: ", "\"0.5\" is not a whole number" },
-		{ "1,2,-1\n", ":1:3: ", "\"-1\" is not a whole number" },
-		{ "1,2,10000\n", ":1:3: ", "not a whole number from 0 to 9999" },
-		{ "7\n", ":1:1: ", "one field" },
-		{ "1,\x1b[31m,0\n", ":1:2: ", "\"?[31m\" is not a number" },
-		{ "", ": ", "the file is empty" },
-	};
-	char expected[128], error[256];
-	struct table t;
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
-		int status =
-			read_text(faults[i].text, strlen(faults[i].text), &t, error, sizeof(error));
-
-		if (status != -1)
-			fail_msg("accepted: %s", faults[i].text);
-		snprintf(expected, sizeof(expected), "%s%s", path, faults[i].place);
-		if (strncmp(error, expected, strlen(expected)) != 0 ||
-		    !strstr(error, faults[i].words))
-			fail_msg("\"%s\" gave \"%s\"", faults[i].text, error);
-	}
-}
-
-static void a_zero_byte_is_no_end_of_line(void **state)
-{
-	char error[256];
-	struct table t;
-
-	(void)state;
-	assert_int_equal(read_text("1,2\0,0\n", 7, &t, error, sizeof(error)), -1);
-	assert_non_null(strstr(error, "zero byte"));
-}
-
-static void a_file_that_cannot_be_read_is_told_by_name(void **state)
-{
-	char error[256];
-	struct table t;
-
-	(void)state;
-	assert_int_equal(table_read("/nonexistent/t.csv", &t, error, sizeof(error)), -1);
-	assert_string_equal(error, "/nonexistent/t.csv: No such file or directory");
-	assert_int_equal(table_read("/", &t, error, sizeof(error)), -1);
-	assert_string_equal(error, "/: Is a directory");
-}
-
-static int make_file(void **state)
-{
-	int fd = mkstemp(path);
-
-	(void)state;
-	return fd < 0 ? -1 : close(fd);
-}
-
-static int remove_file(void **state)
-{
-	(void)state;
-	return unlink(path);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -325,12 +188,7 @@ int main(void)
 		cmocka_unit_test(shares_of_any_size_add_up_to_the_whole_batch),
 		cmocka_unit_test(rows_are_counted_when_the_highest_output_is_their_class),
 		cmocka_unit_test(large_outputs_do_not_overflow),
-		cmocka_unit_test(a_table_is_read_with_either_line_end),
-		cmocka_unit_test(a_long_table_is_read_to_its_end),
-		cmocka_unit_test(a_fault_is_told_with_line_and_column),
-		cmocka_unit_test(a_zero_byte_is_no_end_of_line),
-		cmocka_unit_test(a_file_that_cannot_be_read_is_told_by_name),
 	};
 
-	return cmocka_run_group_tests(tests, make_file, remove_file);
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }
