@@ -438,7 +438,7 @@ int rdt_bind_import(rdt_plan *plan, int l, const unsigned char *blob, size_t len
 								   &link->remote[b]);
 
 				if (status)
-					return status;
+					return rdt_fail_peer(plan->comm, link->peer, status);
 				if (link->ops->mem_map)
 					link->mapped[b] = link->ops->mem_map(link->remote[b]);
 			}

@@ -379,6 +379,9 @@ int rdt_fail(rdt_comm *comm, int status, int rank, bool tell, const char *format
 int rdt_fail_again(rdt_comm *comm);
 /* Takes events of the rendezvous; negative: failed. */
 int rdt_fail_watch(rdt_comm *comm);
+/* What a transport's call about this peer returned, passed on; that the peer is gone fails the
+ * communicator. */
+int rdt_fail_peer(rdt_comm *comm, int rank, int status);
 /* Takes what the transports report; `status` and `text` count when they report nothing. */
 int rdt_fail_transports(rdt_comm *comm, int status, const char *text);
 

@@ -139,6 +139,19 @@ static void ask_who_died(rdt_comm *comm)
 	}
 }
 
+int rdt_fail_peer(rdt_comm *comm, int rank, int status)
+{
+	char text[768];
+
+	if (status != RDT_ERR_PEER_LOST)
+		return status;
+	snprintf(text, sizeof(text), "%s", rdt_last_error());
+	ask_who_died(comm);
+	if (comm->failed)
+		return rdt_fail_again(comm);
+	return rdt_fail(comm, status, rank, true, "%s", text);
+}
+
 int rdt_fail_transports(rdt_comm *comm, int status, const char *text)
 {
 	for (int t = 0; t < comm->n_transports; t++) {

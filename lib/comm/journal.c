@@ -125,8 +125,9 @@ int rdt_journal_reach(rdt_comm *comm, int rank, int64_t deadline)
 	if (at >= length || blob[at] > length - at - 1)
 		return rdt_err(RDT_ERR_SYSTEM,
 			       "rank %d sent a malformed description of its journal", rank);
-	return comm->transports[peer->transport].ops->mem_import(peer->ep, blob + at + 1, blob[at],
-								 &reader->remote);
+	status = comm->transports[peer->transport].ops->mem_import(peer->ep, blob + at + 1,
+								   blob[at], &reader->remote);
+	return rdt_fail_peer(comm, rank, status);
 }
 
 uint64_t rdt_journal_note(rdt_comm *comm, const struct rdt_call *call, enum rdt_journal_form form,

@@ -226,9 +226,7 @@ int rdt_peers_begin(rdt_comm *comm, int rank, int64_t deadline)
 					      &peer->ep);
 			if (status == 0)
 				comm->connecting++;
-			if (status == RDT_ERR_PEER_LOST)
-				return rdt_fail(comm, status, rank, true, "%s", rdt_last_error());
-			return status;
+			return rdt_fail_peer(comm, rank, status);
 		}
 		snprintf(reasons + said, sizeof(reasons) - said, "%s%s: %s", said ? "; " : "",
 			 ops->name, why);
@@ -253,9 +251,8 @@ int rdt_peers_progress(rdt_comm *comm)
 			continue;
 		ops = comm->transports[peer->transport].ops;
 		status = ops->connected(peer->ep);
-		if (status < 0)
-			return rdt_fail(comm, status, status == RDT_ERR_PEER_LOST ? r : -1, true,
-					"%s", rdt_last_error());
+		if (rdt_fail_peer(comm, r, status) < 0)
+			return rdt_fail(comm, status, -1, true, "%s", rdt_last_error());
 		if (status == 0)
 			continue;
 		peer->up = true;

@@ -226,8 +226,11 @@ int rdt_plan_make(rdt_comm *comm, const struct rdt_call *call, bool bound, rdt_p
 	if (!plan)
 		return RDT_ERR_NOMEM;
 	plan->bound = bound;
-	*out = plan;
-	return call->collective == RDT_COLL_SEND ? 0 : complete(plan);
+	if (call->collective != RDT_COLL_SEND)
+		status = complete(plan);
+	if (!status)
+		*out = plan;
+	return status;
 }
 
 int rdt_plan_make_part(rdt_plan *base, const struct rdt_call *call, const struct rdt_agreed *agreed,

@@ -209,7 +209,7 @@ static int import(rdt_comm *comm, const struct rdt_link *link, const struct plac
 					       &found->remote);
 		if (status) {
 			free(found);
-			return status;
+			return rdt_fail_peer(comm, link->peer, status);
 		}
 		found->mapped = link->ops->mem_map ? link->ops->mem_map(found->remote) : NULL;
 		memcpy(found->region, place->region, RDT_EXPORT_MAX);

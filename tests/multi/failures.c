@@ -121,7 +121,6 @@ static int kill_before_plan(int rank, int n, void *arg)
 	struct moment *killed = ranks_shared();
 	float v[4] = { 0 };
 	rdt_comm *comm;
-
 	int status;
 
 	(void)n;
@@ -143,6 +142,37 @@ static int kill_before_plan(int rank, int n, void *arg)
 		RANK_CHECK(rdt_now() - killed->at < 1000000000);
 	rdt_comm_destroy(comm);
 	return 0;
+}
+
+/* The plan is what the rank dies in. */
+static int kill_in_plan(int rank, int n, void *arg)
+{
+	float v[4] = { 0 };
+	int lost[RANKS_MAX];
+	rdt_plan *plan;
+	rdt_comm *comm;
+
+	(void)n;
+	(void)arg;
+	RANK_CHECK(rdt_comm_create(NULL, &comm) == 0);
+	RANK_CHECK(rdt_barrier(comm) == 0);
+	if (rank == VICTIM)
+		kill(getpid(), SIGKILL);
+	plan = (rdt_plan *)comm; /* anything but NULL */
+	RANK_CHECK(rdt_allreduce_plan(comm, v, v, 4, RDT_FLOAT32, RDT_SUM, &plan) ==
+		   RDT_ERR_PEER_LOST);
+	RANK_CHECK(plan == NULL);
+	RANK_CHECK(rdt_comm_lost(comm, lost, RANKS_MAX) == 1 && lost[0] == VICTIM);
+	rdt_plan_destroy(plan);
+	rdt_comm_destroy(comm);
+	return 0;
+}
+
+static void a_plan_that_could_not_be_made_is_null(void **state)
+{
+	(void)state;
+	for (int n = 2; n <= 4; n++)
+		expect_survivors(n, kill_in_plan, NULL);
 }
 
 static void a_rank_killed_while_a_plan_is_made_is_named_within_a_second(void **state)
@@ -330,6 +360,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_killed_rank_is_named_within_a_second),
 		cmocka_unit_test(a_rank_killed_while_a_plan_is_made_is_named_within_a_second),
+		cmocka_unit_test(a_plan_that_could_not_be_made_is_null),
 		cmocka_unit_test(a_stopped_rank_is_named_at_the_deadline),
 		cmocka_unit_test(a_rank_that_computes_for_long_is_not_lost),
 		cmocka_unit_test(a_rank_that_leaves_while_it_is_waited_for_is_an_error),
