@@ -5,6 +5,7 @@
  *
  *	create.c    meet the others, leave
  *	split.c     rdt_comm_split
+ *	window.c    rdt_window: one-sided access, by a communicator of its own
  *	config.c    RDTRAIN_*
  *	hosts.c     who is on which host
  *	peers.c     which transport for whom, connect
@@ -206,6 +207,11 @@ struct rdt_comm {
 /* create.c */
 int rdt_comm_join(const struct rdt_identity *identity, const struct rdt_config *config,
 		  rdt_comm **comm);
+
+/* split.c */
+/* Another communicator of all ranks, for one-sided access; `what` is the call that all make.
+ * Collective. */
+int rdt_split_whole(rdt_comm *comm, const char *what, rdt_comm **out);
 
 /* peers.c */
 /* Connects to `peers` (a set, by rank) where not connected yet, and waits until all are up. */

@@ -30,6 +30,8 @@ struct rdt_config {
 	int local_size;				    /* workers on this host; 0: not told */
 	bool cma;
 	bool progress_thread;
+	/* Not a setting: the communicator behind a window; window.c */
+	bool onesided;
 	/* Rank 0's hold for all. */
 	uint64_t window;				    /* bytes; 0: chosen by size */
 	char algorithm[RDT_COLL_COUNT][RDT_ALGORITHM_NAME]; /* by collective; "": chosen */

@@ -176,6 +176,10 @@ static void describe(const struct entry *e, char *text, size_t size)
 		snprintf(text, size, "rdt_comm_split");
 		return;
 	}
+	if (e->form == RDT_FORM_WINDOW) {
+		snprintf(text, size, "rdt_window_create");
+		return;
+	}
 	if (e->collective >= RDT_COLL_COUNT || !rdt_type_name(call.type) || !rdt_op_name(call.op)) {
 		snprintf(text, size, "something unknown");
 		return;

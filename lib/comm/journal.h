@@ -16,10 +16,11 @@
 #include "comm.h"
 
 enum rdt_journal_form {
-	RDT_FORM_CALL,	/* a plain call, waiting or not */
-	RDT_FORM_MAKE,	/* a plan is made */
-	RDT_FORM_START, /* a plan is started */
-	RDT_FORM_SPLIT, /* rdt_comm_split */
+	RDT_FORM_CALL,	 /* a plain call, waiting or not */
+	RDT_FORM_MAKE,	 /* a plan is made */
+	RDT_FORM_START,	 /* a plan is started */
+	RDT_FORM_SPLIT,	 /* rdt_comm_split */
+	RDT_FORM_WINDOW, /* rdt_window_create */
 };
 
 /* Makes this rank's journal and tells where it is. */

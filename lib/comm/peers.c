@@ -174,13 +174,16 @@ int rdt_peers_open(rdt_comm *comm, int64_t deadline)
 	if (status)
 		return status;
 
-	if (choice != RDT_TRANSPORT_VERBS) {
+	/* A window has one way to each word, so that all its atomics meet there: one transport, and
+	 * of verbs one device. */
+	if (choice == RDT_TRANSPORT_SHM ||
+	    (choice == RDT_TRANSPORT_AUTO && (comm->one_host || !comm->config.onesided))) {
 		status = open_one(comm, &rdt_shm_ops);
 		if (status)
 			return status;
 	}
 	if (choice == RDT_TRANSPORT_VERBS || (choice == RDT_TRANSPORT_AUTO && !comm->one_host)) {
-		status = open_one(comm, &rdt_rails_ops);
+		status = open_one(comm, comm->config.onesided ? &rdt_verbs_ops : &rdt_rails_ops);
 		if (status)
 			return status;
 	}

@@ -20,11 +20,11 @@ struct member {
 	int32_t color, key;
 };
 
-/* Do all ranks divide it? Who waits in another fence, for the plan of a new call, is told here. */
-static int agree(rdt_comm *comm, int64_t deadline)
+/* Do all ranks do `what`? Who waits in another fence, for the plan of a new call, is told here. */
+static int agree(rdt_comm *comm, const char *what, int64_t deadline)
 {
 	struct rdt_fence fence;
-	int status = rdt_peers_fence(comm, "rdt_comm_split", 0, &fence, deadline);
+	int status = rdt_peers_fence(comm, what, 0, &fence, deadline);
 
 	if (!status && !fence.equal)
 		status = rdt_fail(comm, RDT_ERR_MISMATCH, -1, true,
@@ -43,7 +43,7 @@ static int exchange(rdt_comm *comm, struct member *members)
 
 	if (!comm->boot)
 		return 0;
-	status = agree(comm, deadline);
+	status = agree(comm, "rdt_comm_split", deadline);
 	if (status)
 		return status;
 	snprintf(key, sizeof(key), "split/%" PRIu64, comm->splits);
@@ -139,6 +139,33 @@ static int split(rdt_comm *comm, int color, int key, rdt_comm **out)
 		status = join(comm, members, out);
 	comm->splits++;
 	free(members);
+	return status;
+}
+
+int rdt_split_whole(rdt_comm *comm, const char *what, rdt_comm **out)
+{
+	const struct rdt_call call = { .collective = RDT_COLL_BARRIER };
+	struct rdt_identity whole = comm->identity;
+	struct rdt_config config = comm->config;
+	int status = 0;
+
+	if (comm->failed)
+		return rdt_fail_again(comm);
+	rdt_journal_note(comm, &call, RDT_FORM_WINDOW, 0);
+	if (comm->boot)
+		status = agree(comm, what, rdt_deadline(comm->config.timeout_s));
+	if (!status)
+		status = name_part(comm, -1, &whole);
+	comm->splits++;
+	if (status)
+		return status;
+	whole.rank = comm->rank;
+	whole.world = comm->size;
+	whole.start_service = false;
+	config.onesided = true;
+	config.progress_thread = false;
+	status = rdt_comm_join(&whole, &config, out);
+	explicit_bzero(&whole, sizeof(whole));
 	return status;
 }
 

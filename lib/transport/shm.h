@@ -160,12 +160,16 @@ int rdt_shm_cma_probe(struct rdt_ep *, uint64_t address);
 /* No peer writes here once it has returned; waits for those that do, for a second at most. */
 void rdt_shm_cma_end(struct rdt_shm *);
 int rdt_shm_cma_write(struct rdt_ep *, uint64_t address, const void *from, uint64_t length);
+int rdt_shm_cma_read(struct rdt_ep *, uint64_t address, void *to, uint64_t length);
 
 /* shm_put.c */
 int rdt_shm_put(struct rdt_ep *, const struct rdt_put *);
 void rdt_shm_nudge(struct rdt_ep *);
 int rdt_shm_get(struct rdt_ep *, struct rdt_remote *, uint64_t offset, void *dst,
 		const struct rdt_region *, uint64_t length);
+
+/* shm_onesided.c */
+extern const struct rdt_onesided_ops rdt_shm_onesided;
 
 /* shm_wait.c */
 int rdt_shm_progress(struct rdt_transport *);

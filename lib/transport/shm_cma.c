@@ -114,6 +114,30 @@ static int write_all(struct rdt_ep *ep, uint64_t address, const void *source, ui
 	return 0;
 }
 
+int rdt_shm_cma_read(struct rdt_ep *ep, uint64_t address, void *to, uint64_t length)
+{
+	char *at = to;
+
+	/* As above: the pid must still mean the peer, before and after. */
+	while (length && rdt_shm_alive(ep)) {
+		struct iovec local = { at, length },
+			     remote = { (void *)(uintptr_t)address, length };
+		ssize_t n;
+
+		errno = EFAULT;
+		n = process_vm_readv(ep->pid, &local, 1, &remote, 1, 0);
+		if (n <= 0)
+			return refused(ep, address, length);
+		at += n;
+		address += (uint64_t)n;
+		length -= (uint64_t)n;
+	}
+	if (rdt_shm_alive(ep))
+		return 0;
+	rdt_shm_lost(ep);
+	return rdt_shm_lost_err(ep);
+}
+
 int rdt_shm_cma_write(struct rdt_ep *ep, uint64_t address, const void *source, uint64_t length)
 {
 	int status;

@@ -163,4 +163,5 @@ const struct rdt_transport_ops rdt_shm_ops = {
 	.failure = rdt_shm_failure,
 	.leave = shm_leave,
 	.shutdown = shm_shutdown,
+	.onesided = &rdt_shm_onesided,
 };

@@ -83,15 +83,33 @@ int rdt_shm_get(struct rdt_ep *ep, struct rdt_remote *remote, uint64_t offset, v
 	(void)region;
 	if (ep->shm->shut)
 		return rdt_err(RDT_ERR_ABORTED, "shm: get after the transport was shut down");
-	if (!remote || remote->ep != ep || !remote->mapped || !(remote->access & RDT_ACCESS_GET) ||
+	if (!remote || remote->ep != ep || !(remote->access & RDT_ACCESS_GET) ||
 	    offset > remote->length || length > remote->length - offset)
 		return rdt_err(RDT_ERR_INVALID,
-			       "shm: a get of %lu bytes at %lu from %lu mapped bytes of rank %d, "
-			       "exported with access %u",
+			       "shm: a get of %lu bytes at %lu from %lu bytes of rank %d, exported "
+			       "with access %u",
 			       (unsigned long)length, (unsigned long)offset,
-			       (unsigned long)(remote && remote->mapped ? remote->length : 0),
-			       ep->head.peer, remote ? remote->access : 0);
-	memcpy(dst, remote->mapped + offset, length);
+			       (unsigned long)(remote ? remote->length : 0), ep->head.peer,
+			       remote ? remote->access : 0);
+	if (remote->mapped) {
+		/* acquire: in the order of the calls, also where the processor would not keep it */
+		atomic_thread_fence(memory_order_acquire);
+		if (length == sizeof(uint64_t) &&
+		    (uintptr_t)(remote->mapped + offset) % length == 0) {
+			/* a word at once, though others change it */
+			uint64_t word = __atomic_load_n(
+				(uint64_t *)(void *)(remote->mapped + offset), __ATOMIC_ACQUIRE);
+
+			memcpy(dst, &word, sizeof(word));
+		} else {
+			memcpy(dst, remote->mapped + offset, length);
+		}
+	} else {
+		int status = rdt_shm_cma_read(ep, remote->address + offset, dst, length);
+
+		if (status)
+			return status;
+	}
 	ep->head.posted++;
 	ep->head.completed++;
 	return 0;

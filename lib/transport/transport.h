@@ -99,6 +99,47 @@ enum {
 	RDT_ACCESS_ALL = 7u,
 };
 
+/* What to do with a 64-bit word: add `operand`, or, where it equals `operand`, store `desired`. */
+struct rdt_atomic {
+	bool swap;
+	uint64_t operand, desired;
+};
+
+/* The same by the processor. What it was before. */
+static inline uint64_t rdt_atomic_here(void *at, const struct rdt_atomic *atomic)
+{
+	uint64_t *word = at, old = atomic->operand;
+
+	if (!atomic->swap)
+		return __atomic_fetch_add(word, atomic->operand, __ATOMIC_SEQ_CST);
+	__atomic_compare_exchange_n(word, &old, atomic->desired, false, __ATOMIC_SEQ_CST,
+				    __ATOMIC_SEQ_CST);
+	return old;
+}
+
+/*
+ * Access of which the peer hears nothing, to memory that was exported for it; with get(), and in
+ * one order with puts. Writes and atomics count as puts in posted and completed. 0, RDT_AGAIN or
+ * negative, like put.
+ */
+struct rdt_onesided_ops {
+	size_t size; /* sizeof(struct rdt_onesided_ops) */
+	/* A rank reaches its own memory through an endpoint to itself, which connect() makes;
+	 * false: by the processor. */
+	bool own_endpoint;
+	/* RDT_ACCESS_...: with what memory can be exported for it. */
+	unsigned (*access)(struct rdt_transport *transport);
+	/* region NULL: src is not registered, copy it first. At most RDT_PUT_BOUNCE_MAX bytes. */
+	int (*write)(struct rdt_ep *ep, struct rdt_remote *remote, uint64_t offset, const void *src,
+		     const struct rdt_region *region, uint64_t length);
+	/* *old, which lies in `region`, is the word before when it is completed. */
+	int (*atomic)(struct rdt_ep *ep, struct rdt_remote *remote, uint64_t offset,
+		      const struct rdt_atomic *atomic, uint64_t *old,
+		      const struct rdt_region *region);
+	/* Sees to it that completed comes to posted. */
+	int (*complete)(struct rdt_ep *ep);
+};
+
 struct rdt_transport_ops {
 	size_t size; /* sizeof(struct rdt_transport_ops) */
 	const char *name;
@@ -202,6 +243,8 @@ struct rdt_transport_ops {
 	/* After an error: no remote write lands here, and none leaves, once it has returned (as far
 	 * as the transport can bring that about: DESIGN "failure model"). */
 	void (*shutdown)(struct rdt_transport *transport);
+
+	const struct rdt_onesided_ops *onesided; /* NULL: there is no such access */
 };
 
 extern const struct rdt_transport_ops rdt_shm_ops;

@@ -10,6 +10,7 @@
  *	verbs_accept.c    the side that is asked
  *	verbs_endpoint.c  the life of an endpoint
  *	verbs_put.c       writes, and the bounce ring for memory that is not registered
+ *	verbs_onesided.c  writes without a notification, atomics
  *	verbs_progress.c  completions, sleeping, failures, leaving
  *	verbs_mem.c       regions and remote memory
  *	verbs_error.c     what a bad completion or a refused connection means
@@ -247,6 +248,7 @@ struct rdt_verbs {
 	struct rdt_verbs_ep **eps;
 	uint32_t neps, eps_room;
 	struct rdt_verbs_ep **by_rank; /* [config.size] */
+	struct rdt_verbs_ep *twin;     /* the other end of the endpoint to this rank itself */
 	struct rdt_verbs_slot *by_qp;  /* open addressing; a power of two, at most half full */
 	uint32_t by_qp_size;
 	struct rdt_verbs_pending *pending;
@@ -357,6 +359,11 @@ void rdt_verbs_ep_free(struct rdt_verbs_ep *ep);
 /* ---- verbs_put.c ----------------------------------------------------------------------------- */
 
 int rdt_verbs_put(struct rdt_ep *ep, const struct rdt_put *put);
+/* The error for a call on an endpoint that is not up. */
+int rdt_verbs_not_up(const struct rdt_verbs_ep *ep);
+/* Posts one work request, for whose place in the queue the caller has seen to. */
+int rdt_verbs_post(struct rdt_verbs_ep *ep, struct ibv_send_wr *wr,
+		   const struct rdt_verbs_sent *sent);
 int rdt_verbs_get(struct rdt_ep *, struct rdt_remote *, uint64_t offset, void *dst,
 		  const struct rdt_region *, uint64_t length);
 /* Has everything that was put complete, so that head.completed comes to head.posted, though nothing
@@ -369,6 +376,10 @@ void rdt_verbs_bounce_close(struct rdt_verbs *t);
 /* The ring alone: a place for `length` bytes and its segment, or NULL when it is full. */
 char *rdt_verbs_bounce_take(struct rdt_verbs_bounce *b, uint32_t length, uint32_t *segment);
 void rdt_verbs_bounce_give(struct rdt_verbs_bounce *b, uint32_t segment);
+
+/* ---- verbs_onesided.c ------------------------------------------------------------------------ */
+
+extern const struct rdt_onesided_ops rdt_verbs_onesided;
 
 /* ---- verbs_progress.c ------------------------------------------------------------------------ */
 

@@ -116,7 +116,8 @@ static enum rdt_verbs_refusal vet(const struct rdt_verbs *t, const struct rdt_ve
 		return RDT_REFUSED_STRANGER;
 	if (hello.generation != t->config.generation)
 		return RDT_REFUSED_GENERATION;
-	if (hello.to != (uint32_t)t->config.rank || hello.from >= hello.to)
+	if (hello.to != (uint32_t)t->config.rank || hello.from > hello.to ||
+	    (hello.from == hello.to && !t->twin))
 		return RDT_REFUSED_RANK;
 	*from = (int)hello.from;
 	return RDT_REFUSED_UNKNOWN;
@@ -139,7 +140,7 @@ void rdt_verbs_on_request(struct rdt_verbs *t, const struct rdt_verbs_cm_event *
 		refuse(event->id, refusal);
 		return;
 	}
-	ep = t->by_rank[from];
+	ep = from == t->config.rank ? t->twin : t->by_rank[from];
 	if (ep && ep->state != RDT_EP_CONNECTING) {
 		refuse(event->id, RDT_REFUSED_TWICE);
 		return;

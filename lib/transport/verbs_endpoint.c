@@ -37,16 +37,64 @@ static int ep_room(struct rdt_verbs *t)
 	return 0;
 }
 
+/* One end of a connection, `active` or not, in t->eps; begun by the caller. */
+static int new_endpoint(struct rdt_verbs *t, int rank, const struct rdt_verbs_peer *peer,
+			bool active, struct rdt_verbs_ep **out)
+{
+	struct rdt_verbs_ep *ep;
+	int pairs[RDT_VERBS_TRIES][2];
+	int rc, npairs;
+
+	npairs = rdt_verbs_pairs(t->choice.local, t->choice.n, peer->addr, peer->n, pairs,
+				 RDT_VERBS_TRIES);
+	if (npairs == 0)
+		return rdt_err(RDT_ERR_UNREACHABLE,
+			       "verbs: rank %d and rank %d have no kind of address in common "
+			       "(IPv4, IPv6)",
+			       t->config.rank, rank);
+	rc = rdt_verbs_make_room(t, t->neps + 1, t->reserved);
+	if (rc)
+		return rc;
+	ep = calloc(1, sizeof(*ep));
+	if (!ep)
+		goto nomem;
+	ep->counters = calloc(RDT_CHANNELS, sizeof(*ep->counters));
+	ep->sent = calloc(t->sq_depth, sizeof(*ep->sent));
+	if (!ep->counters || !ep->sent || ep_room(t) != 0)
+		goto nomem_ep;
+
+	ep->head.transport = (struct rdt_transport *)t;
+	ep->head.peer = rank;
+	ep->t = t;
+	ep->index = t->neps;
+	ep->active = active;
+	ep->peer = *peer;
+	ep->max_inline = t->max_inline;
+	ep->nlinks = ep->active ? npairs : 1;
+	for (int i = 0; i < ep->nlinks; i++)
+		ep->links[i] =
+			(struct rdt_verbs_link){ .ep = ep, .src = pairs[i][0], .dst = pairs[i][1] };
+	t->eps[t->neps++] = ep;
+	t->connecting++;
+	*out = ep;
+	return rdt_verbs_replenish(t, true); /* one more, for the good-bye */
+nomem_ep:
+	free(ep->sent);
+	free(ep->counters);
+	free(ep);
+nomem:
+	return rdt_err(RDT_ERR_NOMEM, "verbs: no memory for the connection to rank %d", rank);
+}
+
 int rdt_verbs_connect(struct rdt_transport *transport, int rank, const void *blob, size_t length,
 		      struct rdt_ep **out)
 {
 	struct rdt_verbs *t = rdt_verbs(transport);
 	struct rdt_verbs_peer peer;
 	struct rdt_verbs_ep *ep;
-	int pairs[RDT_VERBS_TRIES][2];
-	int rc, npairs;
+	int rc;
 
-	if (rank < 0 || rank >= t->config.size || rank == t->config.rank)
+	if (rank < 0 || rank >= t->config.size)
 		return rdt_err(RDT_ERR_INVALID, "verbs: rank %d cannot connect to rank %d of %d",
 			       t->config.rank, rank, t->config.size);
 	if (t->shut || t->left)
@@ -58,55 +106,21 @@ int rdt_verbs_connect(struct rdt_transport *transport, int rank, const void *blo
 			       "verbs: %zu bytes are no address of rank %d: do all ranks run the "
 			       "same version?",
 			       length, rank);
-	npairs = rdt_verbs_pairs(t->choice.local, t->choice.n, peer.addr, peer.n, pairs,
-				 RDT_VERBS_TRIES);
-	if (npairs == 0)
-		return rdt_err(RDT_ERR_UNREACHABLE,
-			       "verbs: rank %d and rank %d have no kind of address in common "
-			       "(IPv4, IPv6)",
-			       t->config.rank, rank);
 	rc = rdt_verbs_bounce_open(t);
+	/* To itself a rank is both ends: what it asks, the twin answers. */
+	if (!rc && rank == t->config.rank)
+		rc = new_endpoint(t, rank, &peer, false, &t->twin);
 	if (!rc)
-		rc = rdt_verbs_make_room(t, t->neps + 1, t->reserved);
+		rc = new_endpoint(t, rank, &peer, t->config.rank <= rank, &ep);
 	if (rc)
-		return rc;
-	ep = calloc(1, sizeof(*ep));
-	if (!ep)
-		goto nomem;
-	ep->counters = calloc(RDT_CHANNELS, sizeof(*ep->counters));
-	ep->sent = calloc(t->sq_depth, sizeof(*ep->sent));
-	if (!ep->counters || !ep->sent || ep_room(t) != 0)
-		goto nomem_ep;
-
-	ep->head.transport = transport;
-	ep->head.peer = rank;
-	ep->t = t;
-	ep->index = t->neps;
-	ep->active = t->config.rank < rank;
-	ep->peer = peer;
-	ep->max_inline = t->max_inline;
-	ep->nlinks = ep->active ? npairs : 1;
-	for (int i = 0; i < ep->nlinks; i++)
-		ep->links[i] =
-			(struct rdt_verbs_link){ .ep = ep, .src = pairs[i][0], .dst = pairs[i][1] };
-	t->eps[t->neps++] = ep;
+		return rc; /* close() frees what was made */
 	t->by_rank[rank] = ep;
-	t->connecting++;
-	rc = rdt_verbs_replenish(t, true); /* one more, for the good-bye */
-	if (rc)
-		return rc; /* close() frees the endpoint */
 	if (ep->active)
 		rdt_verbs_ep_drive(ep, rdt_now());
 	else
 		rdt_verbs_take_pending(ep);
 	*out = (struct rdt_ep *)ep;
 	return 0;
-nomem_ep:
-	free(ep->sent);
-	free(ep->counters);
-	free(ep);
-nomem:
-	return rdt_err(RDT_ERR_NOMEM, "verbs: no memory for the connection to rank %d", rank);
 }
 
 int rdt_verbs_connected(struct rdt_ep *endpoint)

@@ -368,4 +368,5 @@ const struct rdt_transport_ops rdt_verbs_ops = {
 	.failure = rdt_verbs_failure,
 	.leave = rdt_verbs_leave,
 	.shutdown = rdt_verbs_shutdown,
+	.onesided = &rdt_verbs_onesided,
 };

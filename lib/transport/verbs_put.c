@@ -74,7 +74,7 @@ void rdt_verbs_bounce_close(struct rdt_verbs *t)
 	memset(b, 0, sizeof(*b));
 }
 
-static int not_up(const struct rdt_verbs_ep *ep)
+int rdt_verbs_not_up(const struct rdt_verbs_ep *ep)
 {
 	switch (ep->state) {
 	case RDT_EP_CONNECTING:
@@ -117,7 +117,8 @@ static int check(const struct rdt_verbs_ep *ep, const struct rdt_put *put)
 	return 0;
 }
 
-static int post(struct rdt_verbs_ep *ep, struct ibv_send_wr *wr, const struct rdt_verbs_sent *sent)
+int rdt_verbs_post(struct rdt_verbs_ep *ep, struct ibv_send_wr *wr,
+		   const struct rdt_verbs_sent *sent)
 {
 	struct ibv_send_wr *bad;
 	uint32_t slot = (uint32_t)ep->wr_posted & (ep->t->sq_depth - 1);
@@ -154,7 +155,7 @@ int rdt_verbs_put(struct rdt_ep *endpoint, const struct rdt_put *put)
 	int rc;
 
 	if (ep->state != RDT_EP_UP || t->shut)
-		return not_up(ep);
+		return rdt_verbs_not_up(ep);
 	rc = check(ep, put);
 	if (rc)
 		return rc;
@@ -188,7 +189,7 @@ int rdt_verbs_put(struct rdt_ep *endpoint, const struct rdt_put *put)
 
 		wr.wr.rdma.remote_addr = remote->addr + put->offset + done;
 		wr.wr.rdma.rkey = remote->rkey;
-		rc = post(ep, &wr, &sent);
+		rc = rdt_verbs_post(ep, &wr, &sent);
 		if (rc)
 			return rc;
 	}
@@ -209,7 +210,7 @@ int rdt_verbs_put(struct rdt_ep *endpoint, const struct rdt_put *put)
 		wr.wr.rdma.remote_addr = remote->addr + put->offset + done;
 		wr.wr.rdma.rkey = remote->rkey;
 	}
-	rc = post(ep, &wr, &sent);
+	rc = rdt_verbs_post(ep, &wr, &sent);
 	if (rc)
 		return rc;
 	ep->head.posted++;
@@ -232,7 +233,7 @@ int rdt_verbs_get(struct rdt_ep *endpoint, struct rdt_remote *from, uint64_t off
 	int rc;
 
 	if (ep->state != RDT_EP_UP || t->shut)
-		return not_up(ep);
+		return rdt_verbs_not_up(ep);
 	if (!remote || remote->ep != ep || !region || length == 0 || length > t->max_msg ||
 	    offset > remote->length || length > remote->length - offset ||
 	    (char *)dst < region->base ||
@@ -246,7 +247,7 @@ int rdt_verbs_get(struct rdt_ep *endpoint, struct rdt_remote *from, uint64_t off
 	sge.lkey = region->local->lkey;
 	wr.wr.rdma.remote_addr = remote->addr + offset;
 	wr.wr.rdma.rkey = remote->rkey;
-	rc = post(ep, &wr, &sent);
+	rc = rdt_verbs_post(ep, &wr, &sent);
 	if (rc)
 		return rc;
 	ep->head.posted++;
@@ -261,7 +262,8 @@ bool rdt_verbs_flush(struct rdt_verbs_ep *ep)
 
 	if (ep->wr_signalled == ep->wr_posted)
 		return true; /* the last one tells already */
-	return ep->wr_posted - ep->wr_done < ep->t->sq_depth - 1 && post(ep, &wr, &sent) == 0;
+	return ep->wr_posted - ep->wr_done < ep->t->sq_depth - 1 &&
+	       rdt_verbs_post(ep, &wr, &sent) == 0;
 }
 
 bool rdt_verbs_say_goodbye(struct rdt_verbs_ep *ep)
@@ -273,5 +275,5 @@ bool rdt_verbs_say_goodbye(struct rdt_verbs_ep *ep)
 	};
 	struct rdt_verbs_sent sent = { .puts = ep->head.posted };
 
-	return ep->wr_posted - ep->wr_done < ep->t->sq_depth && post(ep, &wr, &sent) == 0;
+	return ep->wr_posted - ep->wr_done < ep->t->sq_depth && rdt_verbs_post(ep, &wr, &sent) == 0;
 }

@@ -24,13 +24,16 @@ export PKG_CONFIG_PATH
 
 # ---- what is visible: the names of its header, each with a version
 visible() {
-	local header=$1 library
+	local headers=$1 header library
 	library=$(find "$prefix" -name "$2.so")
 	[ -n "$library" ] || fail "$2.so was not installed"
-	gcc -fsyntax-only -aux-info "$work/declared" -I"$prefix/include" \
-		-include "$prefix/include/rdtrain/$header" -x c /dev/null
-	grep "rdtrain/$header:" "$work/declared" | grep -o 'rdt_[a-z0-9_]* (' | tr -d ' (' | sort >"$work/names.$2"
-	[ -s "$work/names.$2" ] || fail "$header declares nothing"
+	for header in $headers; do
+		gcc -fsyntax-only -aux-info "$work/declared" -I"$prefix/include" \
+			-include "$prefix/include/rdtrain/$header" -x c /dev/null
+		grep "rdtrain/$header:" "$work/declared" | grep -o 'rdt_[a-z0-9_]* (' | tr -d ' (' >"$work/names"
+		[ -s "$work/names" ] || fail "$header declares nothing"
+		cat "$work/names"
+	done | sort >"$work/names.$2"
 	# The version itself is a symbol, too: RDTRAIN_0.1 A.
 	nm -D --defined-only --with-symbol-versions "$library" |
 		awk '$2 != "A" { print $3 }' | sort >"$work/symbols"
@@ -40,11 +43,11 @@ visible() {
 	sed 's/@@.*//' "$work/symbols" >"$work/visible"
 	diff -u "$work/names.$2" "$work/visible" >"$work/log" || {
 		cat "$work/log"
-		fail "$2 shows other names (+) than $header (-)"
+		fail "$2 shows other names (+) than $headers (-)"
 	}
-	echo "visible: the $(wc -l <"$work/names.$2") functions of $header, versioned, and nothing else"
+	echo "visible: the $(wc -l <"$work/names.$2") functions of $headers, versioned, and nothing else"
 }
-visible rdtrain.h librdtrain
+visible "rdtrain.h window.h" librdtrain
 visible train.h librdtrain-train
 
 # A sanitizer's library must be linked into the program as well.

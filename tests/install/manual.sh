@@ -56,6 +56,7 @@ for file in "$man"/rdt_*.3; do
 		cat <<'CODE'
 #include <rdtrain/rdtrain.h>
 #include <rdtrain/train.h>
+#include <rdtrain/window.h>
 #include <stdio.h>
 #include <stdlib.h>
 CODE
