@@ -95,7 +95,113 @@ double rdt_rate_at(const struct rdt_rate *rate, uint64_t step);
 
 /* ---- reducer --------------------------------------------------------------------------------- */
 
+/*
+ * Averages the gradients of a backward pass over the ranks while the pass goes on. The gradients,
+ * in the order in which the forward pass uses them, are put into buckets from the last to the
+ *first; each bucket is a persistent allreduce that starts as soon as its gradients are ready and
+ *the buckets before it have started. A step:
+ *
+ *	for each layer, the last first:
+ *		compute the gradient into rdt_reducer_gradient(reducer, i)
+ *		rdt_reducer_ready(reducer, i)
+ *	rdt_reducer_finish(reducer)		now each gradient is the mean over the ranks
+ */
+typedef struct rdt_reducer rdt_reducer;
+
+struct rdt_gradient {
+	size_t count; /* elements, 1 or more */
+	/* Where it is. NULL: in memory of the reducer, which saves copying it. */
+	void *data;
+};
+
+struct rdt_reducer_options {
+	size_t size;
+	size_t bucket_bytes; /* of one bucket at most, unless a gradient is larger (0: 4 MiB) */
+	enum rdt_type type;  /* RDT_FLOAT32 (0) or RDT_FLOAT64 */
+	/* RDT_FLOAT16 or RDT_BFLOAT16: float32 gradients are rounded for the wire, and what a
+	 * rank's rounding loses is added to its next gradient (error feedback). 0: sent as they
+	 * are. */
+	enum rdt_type wire;
+	int no_feedback; /* 1: what rounding loses is lost */
+	int sum;	 /* 1: the sum over ranks and passes, not the mean */
+	int accumulate;	 /* 1: rdt_reducer_hold may be used */
+};
+
+/*
+ * Collective. All ranks pass the same counts, options and n; options NULL: the defaults. Errors:
+ * INVALID, NOMEM, and those of rdt_allreduce_plan.
+ */
+int rdt_reducer_create(rdt_comm *comm, const struct rdt_gradient *gradients, int n,
+		       const struct rdt_reducer_options *options, rdt_reducer **reducer);
+/* Where gradient i is: what was given, or the reducer's memory, 64-byte aligned and zero at first.
+ * NULL: there is no such gradient. */
+void *rdt_reducer_gradient(const rdt_reducer *reducer, int i);
+/*
+ * Gradient i is there and stays as it is until rdt_reducer_finish. In any order, which may be
+ * another on each rank. Starts what can start, waits for nobody. Errors: INVALID, and those of
+ * rdt_plan_start and rdt_plan_test.
+ */
+int rdt_reducer_ready(rdt_reducer *reducer, int i);
+/* Brings what is in flight forward, as rdt_reducer_ready does; for long computations between. */
+int rdt_reducer_poll(rdt_reducer *reducer);
+/*
+ * Before a backward pass: it only adds to the gradients, and its rdt_reducer_finish waits for
+ * nobody. The next pass without ends the step, and the mean is over all its passes, too. All ranks
+ * alike.
+ */
+int rdt_reducer_hold(rdt_reducer *reducer);
+/*
+ * Ends the pass: gradients that were not ready count as zero on this rank; then waits until all
+ * have their mean. Collective. Errors: those of rdt_plan_wait.
+ */
+int rdt_reducer_finish(rdt_reducer *reducer);
+/* Collective. NULL is allowed. */
+void rdt_reducer_destroy(rdt_reducer *reducer);
+
 /* ---- model parallelism ----------------------------------------------------------------------- */
+
+/*
+ * Ranks in a grid: `copies` of the model, each divided into `parts`. Rank r has part r % parts of
+ * copy r / parts.
+ */
+typedef struct rdt_grid rdt_grid;
+
+/* Collective. copies * parts is the communicator's size. Errors: INVALID, and those of
+ * rdt_comm_split. */
+int rdt_grid_create(rdt_comm *comm, int copies, int parts, rdt_grid **grid);
+/* The ranks with the same part, each with a copy: for averaging gradients. The grid's own. */
+rdt_comm *rdt_grid_data(const rdt_grid *grid);
+/* The ranks with the parts of one copy: for activations. Likewise. */
+rdt_comm *rdt_grid_model(const rdt_grid *grid);
+/* Collective. NULL is allowed. */
+void rdt_grid_destroy(rdt_grid *grid);
+
+/* Of `count` things in a row, cut into `parts` pieces of nearly one length: how many piece `part`
+ * has, and in *first (may be NULL) where it begins. */
+size_t rdt_part(size_t count, int parts, int part, size_t *first);
+
+enum rdt_split {
+	RDT_SPLIT_NONE,	   /* all of the layer, computed by each rank alike */
+	RDT_SPLIT_COLUMNS, /* all inputs, some outputs: no exchange forward; backward the derivative
+			      by the inputs is summed over the parts */
+	RDT_SPLIT_ROWS,	   /* some inputs, all outputs: forward the outputs are summed over the
+			      parts; no exchange backward */
+};
+
+/* What one rank has of a layer's weights [in][out]. */
+struct rdt_layer_part {
+	enum rdt_split split;
+	int first_in, n_in, first_out, n_out;
+};
+
+/*
+ * How the layers of a network (width[0] inputs, ..., width[n_layers] outputs) are divided: by
+ * columns and by rows in turn, so that the outputs of the one are the inputs of the other, and two
+ * layers cost one allreduce each way. A last layer without a partner is not divided. Fills
+ * layers[n_layers]. INVALID: a divided layer is narrower than there are parts.
+ */
+int rdt_part_layers(const int *width, int n_layers, int parts, int part,
+		    struct rdt_layer_part *layers);
 
 /* ---- parameter server ------------------------------------------------------------------------ */
 
