@@ -147,7 +147,9 @@ int rdt_comm_size(const rdt_comm *comm);
 
 /*
  * Which ranks are lost: writes up to `max` of them, ascending, to `ranks` (may be NULL when max is
- * 0) and returns how many there are. 0 on a healthy communicator.
+ * 0) and returns how many there are. 0 on a healthy communicator. The set is the same on all
+ * survivors, and does not change after the failure: after PEER_LOST those that died, after TIMEOUT
+ * those that do not answer (stopped, or busy elsewhere).
  */
 int rdt_comm_lost(rdt_comm *comm, int *ranks, int max);
 
@@ -156,6 +158,19 @@ int rdt_comm_lost(rdt_comm *comm, int *ranks, int max);
  * RDT_ERR_ABORTED. Local: it waits for nobody. rdt_comm_destroy is still owed.
  */
 int rdt_comm_abort(rdt_comm *comm);
+
+/*
+ * Goes on after a failure: *survivors is a new communicator of the ranks that call this and were
+ * not lost, in their old order. All of them agree on it, even if more die meanwhile. A rank that
+ * does not come in half of the deadline (timeout_s) is left behind: should it come later, it gets
+ * an error. `comm`, if it is still well, ends with ABORTED on all ranks. It is done with either
+ * way: its buffers are the caller's again, rdt_comm_destroy is still owed, and what was made from
+ * it (memory, plans) is not of use in *survivors. Collective over the survivors.
+ * Errors: INVALID, TIMEOUT (too late, or nobody could agree in time), UNREACHABLE (the rendezvous
+ * is gone), and those of rdt_comm_create; *survivors is NULL then, and the others go on without
+ * this rank.
+ */
+int rdt_comm_shrink(rdt_comm *comm, rdt_comm **survivors);
 
 /*
  * Leaves the communicator and frees it with its plans and all memory of rdt_alloc. Collective; on a

@@ -32,6 +32,7 @@ struct rdt_identity {
 	char secret[256];   /* "" when there is none */
 	char source[128];   /* who said so: "options", "RDTRAIN_*", "torchrun", "no launcher" */
 	bool start_service; /* rank 0 under torchrun: the service is this rank's to start */
+	bool join; /* no rank yet: to be admitted to a later generation of the job that runs */
 };
 
 /*
@@ -54,6 +55,32 @@ struct rdt_bootstrap_event {
 	enum rdt_bootstrap_event_kind kind;
 	int rank;
 	char text[512];
+};
+
+/* How the job has ended, the same for every member. */
+struct rdt_verdict {
+	int status;
+	int rank; /* who found it; -1: the service */
+	const char *text;
+	const unsigned char *lost; /* one bit a rank */
+};
+
+/* What a rank brings when it regroups, bits. */
+enum rdt_regroup_kind {
+	RDT_REGROUP_STANDS = 1, /* it has joined the generation that was agreed on last */
+	RDT_REGROUP_ADMIT = 2,	/* the job is well, and takes in who waits; else: survivors */
+};
+
+enum rdt_generation_kind {
+	RDT_GROUP_STANDS = 1,	   /* all have joined the generation: it is made */
+	RDT_GROUP_LEFT_BEHIND = 2, /* processes that live were left behind */
+};
+
+/* The next generation, as agreed on. */
+struct rdt_generation {
+	unsigned kind; /* enum rdt_generation_kind */
+	int rank, world;
+	char job[64];
 };
 
 /* What a fence found. */
@@ -114,8 +141,31 @@ struct rdt_bootstrap_ops {
 	 * nothing to do meanwhile.
 	 */
 	void (*set_idle)(struct rdt_bootstrap *b, int (*idle)(void *arg), void *arg);
-	/* Tells all members. Does not wait. */
-	int (*abort)(struct rdt_bootstrap *b, const char *why);
+	/*
+	 * Tells all members that the job has failed, and which ranks this one holds for lost (one
+	 * bit each; NULL: none). Does not wait. The first to say so counts; every member that hears
+	 * of a failure answers with an abort of its own.
+	 */
+	int (*abort)(struct rdt_bootstrap *b, int status, const unsigned char *lost,
+		     const char *why);
+	/* The verdict on a failure: 1 and *verdict, which stays valid; 0: not yet; negative: the
+	 * service is gone. Does not wait. */
+	int (*verdict)(struct rdt_bootstrap *b, struct rdt_verdict *verdict);
+
+	/*
+	 * Agrees with the other members on a next generation: round by round, until all that came
+	 * have joined what was agreed on in the round before. `kind`: enum rdt_regroup_kind. Every
+	 * round is answered alike to all. Who does not come while there is time is left behind, and
+	 * an error tells it so when it comes.
+	 */
+	int (*regroup)(struct rdt_bootstrap *b, unsigned kind, struct rdt_generation *group,
+		       int64_t deadline);
+	/* Has one of the group gone since it was agreed on? Then all regroup. */
+	bool (*broken)(struct rdt_bootstrap *b);
+	/* How many wait to be admitted, as last heard. */
+	int (*waiting)(struct rdt_bootstrap *b);
+	/* `next` takes over what `b` owes beyond its own life: the service that it started. */
+	void (*bequeath)(struct rdt_bootstrap *b, struct rdt_bootstrap *next);
 
 	/* Poll this for reading, then call watch(). -1 when the service is gone. */
 	int (*fd)(struct rdt_bootstrap *b);

@@ -50,6 +50,12 @@ struct client {
 	struct rdt_message fence_answer;
 	bool told_service_gone;
 	char abort_text[RDT_TEXT_MAX];
+	bool judged; /* the verdict has come: */
+	struct rdt_verdict verdict;
+	char verdict_text[RDT_TEXT_MAX];
+	unsigned char *lost;
+	bool broken;		  /* the group that was agreed on last */
+	int waiting;		  /* newcomers */
 	size_t first, have, room; /* events: a ring, one for each other member and two more */
 	struct kept *events;
 	struct rdt_channel channel;
@@ -85,8 +91,31 @@ static void keep(struct client *c, enum rdt_bootstrap_event_kind kind, int rank,
 
 static void keep_message(struct client *c, const struct rdt_message *m)
 {
-	if (m->kind <= RDT_EVENT_ABORT && m->rank < (uint32_t)c->who.world)
+	if (m->kind == RDT_EVENT_BROKEN)
+		c->broken = true;
+	else if (m->kind == RDT_EVENT_WAITING)
+		c->waiting = (int)m->rank;
+	else if (m->kind <= RDT_EVENT_ABORT && m->rank < (uint32_t)c->who.world)
 		keep(c, (enum rdt_bootstrap_event_kind)m->kind, (int)m->rank, m->text);
+}
+
+static void keep_verdict(struct client *c, const struct rdt_message *m)
+{
+	size_t bytes = ((size_t)c->who.world + 7) / 8;
+
+	if (c->judged)
+		return;
+	if (m->length)
+		memcpy(c->lost, m->value, m->length < bytes ? m->length : bytes);
+	copy_text(c->verdict_text, sizeof(c->verdict_text), m->text);
+	c->verdict = (struct rdt_verdict){
+		.status =
+			m->status < 0 && m->status >= RDT_ERR_SYSTEM ? m->status : RDT_ERR_ABORTED,
+		.rank = m->rank < (uint32_t)c->who.world ? (int)m->rank : -1,
+		.text = c->verdict_text,
+		.lost = c->lost,
+	};
+	c->judged = true;
 }
 
 static void notice_gone(struct client *c)
@@ -106,15 +135,20 @@ static int service_gone(struct client *c)
 		       c->who.rank, c->who.rendezvous, c->channel.why);
 }
 
-/* The next message other than an event: 0, RDT_AGAIN at the deadline, or dead. */
+/* The next message that answers something: 0, RDT_AGAIN at the deadline, or dead. */
 static int receive(struct client *c, struct rdt_message *m, int64_t deadline)
 {
 	for (;;) {
 		int status = rdt_channel_receive(&c->channel, m, deadline);
 
-		if (status || m->type != RDT_MSG_EVENT)
+		if (status)
 			return status;
-		keep_message(c, m);
+		if (m->type == RDT_MSG_EVENT)
+			keep_message(c, m);
+		else if (m->type == RDT_MSG_VERDICT)
+			keep_verdict(c, m);
+		else
+			return RDT_OK;
 	}
 }
 
@@ -210,10 +244,10 @@ static int check_key(const char *key)
 
 static int check_identity(const struct rdt_identity *who, struct rdt_address *address)
 {
-	if (who->world < 1 || who->world > RDT_WORLD_MAX)
+	if (!who->join && (who->world < 1 || who->world > RDT_WORLD_MAX))
 		return rdt_err(RDT_ERR_INVALID, "a world of %d ranks; there may be 1 to %d",
 			       who->world, RDT_WORLD_MAX);
-	if (who->rank < 0 || who->rank >= who->world)
+	if (!who->join && (who->rank < 0 || who->rank >= who->world))
 		return rdt_err(RDT_ERR_INVALID, "rank %d is outside a world of %d ranks", who->rank,
 			       who->world);
 	if (!rdt_address_parse(who->rendezvous, address) || address->port_number == 0)
@@ -325,6 +359,7 @@ static void release(struct client *c)
 	rdt_channel_free(&c->channel);
 	explicit_bzero(&c->who, sizeof(c->who));
 	free(c->events);
+	free(c->lost);
 	free(c);
 }
 
@@ -351,7 +386,8 @@ static int client_open(const struct rdt_identity *identity, int64_t deadline,
 	if (status)
 		goto free_client;
 	c->events = calloc(c->room, sizeof(*c->events));
-	if (!c->events) {
+	c->lost = calloc(1, (size_t)identity->world / 8 + 1);
+	if (!c->events || !c->lost) {
 		status = rdt_err(RDT_ERR_NOMEM, "no memory for the events of %d ranks",
 				 identity->world);
 		goto free_client;
@@ -366,8 +402,9 @@ static int client_open(const struct rdt_identity *identity, int64_t deadline,
 	status = join_by(c, &address, deadline);
 	if (status)
 		goto stop_service;
-	rdt_info("rank %d of %d joined job %s on the rendezvous at %s", c->who.rank, c->who.world,
-		 c->who.job, c->who.rendezvous);
+	if (!c->who.join)
+		rdt_info("rank %d of %d joined job %s on the rendezvous at %s", c->who.rank,
+			 c->who.world, c->who.job, c->who.rendezvous);
 	*b = (struct rdt_bootstrap *)c;
 	return RDT_OK;
 
@@ -598,18 +635,42 @@ static void client_set_idle(struct rdt_bootstrap *b, int (*idle)(void *arg), voi
 /* ---- abort, watch, close -----------------------------------------------------------------------
  */
 
-static int client_abort(struct rdt_bootstrap *b, const char *why)
+static int client_abort(struct rdt_bootstrap *b, int why, const unsigned char *lost,
+			const char *text)
 {
 	struct client *c = self(b);
-	struct rdt_message m = { .type = RDT_MSG_ABORT };
+	struct rdt_message m = { .type = RDT_MSG_ABORT, .status = why, .value = lost };
 	int status = check_owner(c);
 
 	if (status)
 		return status;
-	copy_text(m.text, sizeof(m.text), why);
+	m.length = lost ? ((uint32_t)c->who.world + 7) / 8 : 0;
+	copy_text(m.text, sizeof(m.text), text);
 	status = rdt_channel_send(&c->channel, &m, 0);
 	/* What did not go now goes with the next call; there is nothing better to do. */
 	return status < 0 ? service_gone(c) : RDT_OK;
+}
+
+/* Takes in everything that has come: what TLS has decrypted shows in no poll(2). */
+static void take_in(struct client *c)
+{
+	struct rdt_message m;
+
+	if (!c->channel.dead)
+		(void)rdt_channel_flush(&c->channel, 0);
+	while (!receive(c, &m, 0))
+		; /* an answer that came too late */
+	notice_gone(c);
+}
+
+static int client_verdict(struct rdt_bootstrap *b, struct rdt_verdict *verdict)
+{
+	struct client *c = self(b);
+
+	take_in(c);
+	if (c->judged)
+		*verdict = c->verdict;
+	return c->judged ? 1 : c->channel.dead ? RDT_ERR_UNREACHABLE : 0;
 }
 
 static int client_fd(struct rdt_bootstrap *b)
@@ -622,15 +683,9 @@ static int client_fd(struct rdt_bootstrap *b)
 static int client_watch(struct rdt_bootstrap *b, struct rdt_bootstrap_event *event)
 {
 	struct client *c = self(b);
-	struct rdt_message m;
 	const struct kept *e;
 
-	/* Everything that has come, each time: what TLS has decrypted shows in no poll(2). */
-	if (!c->channel.dead)
-		(void)rdt_channel_flush(&c->channel, 0);
-	while (!receive(c, &m, 0))
-		; /* an answer that came too late */
-	notice_gone(c);
+	take_in(c);
 	if (!c->have)
 		return 0;
 	e = &c->events[c->first];
@@ -642,6 +697,67 @@ static int client_watch(struct rdt_bootstrap *b, struct rdt_bootstrap_event *eve
 	c->have--;
 	return 1;
 }
+
+/* ---- the next generation -----------------------------------------------------------------------
+ */
+
+static int client_regroup(struct rdt_bootstrap *b, unsigned kind, struct rdt_generation *group,
+			  int64_t deadline)
+{
+	struct client *c = self(b);
+	struct rdt_message m = { .type = RDT_MSG_REGROUP,
+				 .number = ++c->number,
+				 .kind = (uint8_t)kind };
+	struct rdt_message answer;
+	int status = check_owner(c), idle;
+
+	if (status)
+		return status;
+	m.flags = (uint64_t)rdt_left_ms(deadline);
+	status = ask(c, &m, RDT_MSG_GROUP, &answer, deadline, &idle);
+	if (idle)
+		return idle;
+	if (status == RDT_AGAIN && c->who.join)
+		return rdt_err(RDT_ERR_TIMEOUT,
+			       "nobody has admitted this process to job %s on the rendezvous at "
+			       "%s; does the job run, and call rdt_comm_grow? "
+			       "(RDTRAIN_START_TIMEOUT is how long to wait)",
+			       c->who.job, c->who.rendezvous);
+	if (status == RDT_AGAIN)
+		return rdt_err(RDT_ERR_TIMEOUT,
+			       "rank %d: the rendezvous service at %s did not say in time who goes "
+			       "on",
+			       c->who.rank, c->who.rendezvous);
+	status = status ? service_gone(c) : as_told(&answer);
+	if (status)
+		return status;
+	c->broken = false;
+	group->kind = answer.kind;
+	group->rank = (int)answer.rank;
+	group->world = (int)answer.world;
+	memcpy(group->job, answer.job, sizeof(group->job));
+	return RDT_OK;
+}
+
+static bool client_broken(struct rdt_bootstrap *b)
+{
+	take_in(self(b));
+	return self(b)->broken || self(b)->channel.dead;
+}
+
+static int client_waiting(struct rdt_bootstrap *b)
+{
+	return self(b)->waiting;
+}
+
+static void client_bequeath(struct rdt_bootstrap *b, struct rdt_bootstrap *next)
+{
+	self(next)->service = self(b)->service;
+	self(b)->service = 0;
+}
+
+/* ---- the end ------------------------------------------------------------------------------------
+ */
 
 /* Says good-bye and waits, briefly, for the service to hang up: closing while its last words are
  * on the way would reset the connection, and the good-bye might be lost with it. */
@@ -686,6 +802,11 @@ const struct rdt_bootstrap_ops rdt_rendezvous_ops = {
 	.fence = client_fence,
 	.set_idle = client_set_idle,
 	.abort = client_abort,
+	.verdict = client_verdict,
+	.regroup = client_regroup,
+	.broken = client_broken,
+	.waiting = client_waiting,
+	.bequeath = client_bequeath,
 	.fd = client_fd,
 	.watch = client_watch,
 	.close = client_close,

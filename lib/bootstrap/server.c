@@ -46,6 +46,8 @@ static void reap(struct rdt_server *server)
 		server->doomed = conn->next_doomed;
 		if (conn->job)
 			rdt_srv_gone(conn, false, conn->reason); /* may doom more */
+		if (conn->newcomer)
+			rdt_srv_newcomer_gone(conn);
 		rdt_srv_conn_free(conn);
 	}
 	if (!server->members && !server->was_empty) {
@@ -325,6 +327,7 @@ void rdt_server_free(struct rdt_server *server)
 	/* Nobody is told anything any more: to the members the service itself is gone. */
 	while (server->jobs)
 		rdt_srv_job_free(server->jobs);
+	rdt_srv_newcomers_free(server);
 	while (server->conns)
 		rdt_srv_conn_free(server->conns);
 	for (size_t i = 0; i < RDT_SRV_ADDRESS_BUCKETS; i++) {

@@ -118,6 +118,8 @@ void rdt_srv_job_free(struct srv_job *job)
 	job->server->n_jobs--;
 	rdt_srv_fences_free(job);
 	rdt_srv_store_free(&job->store);
+	rdt_srv_group_free(job);
+	rdt_srv_verdict_free(job);
 	free(job);
 }
 
@@ -191,6 +193,10 @@ void rdt_srv_hello(struct srv_conn *conn, const struct rdt_message *hello)
 			       conn->lookup.psk.job, hello->job);
 		return;
 	}
+	if (hello->world == 0 && hello->rank == 0) {
+		rdt_srv_newcomer(conn, hello);
+		return;
+	}
 	if (hello->world < 1 || hello->world > RDT_WORLD_MAX || hello->rank >= hello->world) {
 		rdt_srv_refuse(conn, RDT_ERR_INVALID,
 			       "rank %u of %u is impossible; there may be %d ranks, counted from 0",
@@ -223,6 +229,7 @@ void rdt_srv_hello(struct srv_conn *conn, const struct rdt_message *hello)
 		    job->world);
 	memcpy(welcome.nonce, job->nonce, sizeof(welcome.nonce));
 	rdt_srv_send(conn, &welcome);
+	rdt_srv_tell_waiting(conn);
 	/* Who came and left before it is no less gone. */
 	for (uint32_t r = 0; job->left && r < job->world; r++)
 		if (job->members[r].state == SRV_LEFT)
@@ -349,8 +356,8 @@ static void gets_recheck(struct srv_job *job)
 /* ---- events -------------------------------------------------------------------------------------
  */
 
-static void tell_others(struct srv_job *job, enum rdt_bootstrap_event_kind kind, uint32_t rank,
-			const char *text)
+void rdt_srv_tell_others(struct srv_job *job, enum rdt_bootstrap_event_kind kind, uint32_t rank,
+			 const char *text)
 {
 	for (uint32_t r = 0; r < job->world; r++)
 		if (r != rank && job->members[r].state == SRV_HERE)
@@ -375,7 +382,11 @@ void rdt_srv_gone(struct srv_conn *conn, bool orderly, const char *reason)
 	rdt_srv_log(job->server, "rank %u of job %s (%s) %s: %s", conn->rank, job->name, conn->peer,
 		    orderly ? "left" : "is lost", reason);
 	if (job->here) {
-		tell_others(job, orderly ? RDT_EVENT_LEFT : RDT_EVENT_LOST, conn->rank, reason);
+		if (!orderly)
+			rdt_srv_member_lost(job, conn->rank);
+		rdt_srv_group_gone(job, conn->rank);
+		rdt_srv_tell_others(job, orderly ? RDT_EVENT_LEFT : RDT_EVENT_LOST, conn->rank,
+				    reason);
 	} else {
 		rdt_srv_log(job->server,
 			    "job %s is over: %u of %u ranks came, %" PRIu64 " bytes from them, "
@@ -386,28 +397,20 @@ void rdt_srv_gone(struct srv_conn *conn, bool orderly, const char *reason)
 	}
 }
 
-static void aborted(struct srv_conn *conn, const struct rdt_message *m)
-{
-	struct srv_job *job = conn->job;
-
-	if (job->aborted)
-		return; /* all have been told */
-	job->aborted = true;
-	job->abort_rank = conn->rank;
-	memcpy(job->abort_text, m->text, sizeof(job->abort_text));
-	rdt_srv_log(job->server, "rank %u aborted job %s: %s", conn->rank, job->name, m->text);
-	tell_others(job, RDT_EVENT_ABORT, conn->rank, m->text);
-}
-
 void rdt_srv_request(struct srv_conn *conn, const struct rdt_message *m)
 {
+	if (!conn->job) {
+		rdt_srv_newcomer_request(conn, m);
+		return;
+	}
 	switch (m->type) {
 	case RDT_MSG_PUT: put(conn, m); break;
 	case RDT_MSG_GET: get(conn, m); break;
 	case RDT_MSG_FORGET: rdt_srv_store_drop(&conn->job->store, conn->rank, m->key); break;
 	case RDT_MSG_FENCE: rdt_srv_fence(conn, m); break;
 	case RDT_MSG_WHO: rdt_srv_who(conn, m); break;
-	case RDT_MSG_ABORT: aborted(conn, m); break;
+	case RDT_MSG_ABORT: rdt_srv_aborted(conn, m); break;
+	case RDT_MSG_REGROUP: rdt_srv_regroup(conn, m); break;
 	case RDT_MSG_BYE:
 		rdt_srv_gone(conn, true, "it said good-bye");
 		rdt_srv_drop(conn, "it said good-bye");

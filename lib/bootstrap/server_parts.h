@@ -6,6 +6,8 @@
  *	server_conn.c	 one connection: TLS, frames, deadline, dropping
  *	server_job.c	 one job: members, the store's requests, events
  *	server_fence.c	 its fences
+ *	server_verdict.c how it ends, for all members alike
+ *	server_group.c	 who goes on in a next generation
  *	server_store.c	 its keys and values
  *	server_secret.c	 which key a job has
  *
@@ -67,6 +69,18 @@ struct srv_conn {
 	uint32_t wait_number, wait_rank;
 	char wait_key[RDT_KEY_MAX];
 	struct srv_conn *wait_prev, *wait_next; /* others that wait for the same rank */
+
+	struct srv_newcomer *newcomer; /* it is no member yet, and wants to be one */
+	uint32_t regroup_number;       /* of its REGROUP that waits for an answer */
+};
+
+/* Waits to be admitted to any job of that name; server_group.c. */
+struct srv_newcomer {
+	struct srv_conn *conn;
+	struct srv_newcomer *next;
+	char job[64];
+	struct srv_group *group; /* that has admitted it, or NULL */
+	bool came, stands;
 };
 
 struct rdt_server {
@@ -83,6 +97,7 @@ struct rdt_server {
 	bool was_empty; /* nothing to tell config.empty */
 	struct srv_conn *conns, *doomed;
 	struct srv_job *jobs;
+	struct srv_newcomer *newcomers; /* in the order in which they came */
 	struct srv_address *addresses[RDT_SRV_ADDRESS_BUCKETS];
 	unsigned char frame[RDT_FRAME_MAX]; /* where messages are put together */
 };
@@ -116,6 +131,13 @@ struct srv_member {
 	struct srv_conn *waiters;
 	uint32_t fences; /* that it has come to */
 	enum srv_member_state state;
+	/* server_verdict.c */
+	bool answered; /* knows that the job has failed */
+	bool lost;     /* by the verdict */
+	bool excluded; /* the others go on without it, even if it should come */
+	/* server_group.c */
+	bool came, stands; /* to the round that is open; with a communicator of the last group */
+	bool grouped;	   /* is in the last group */
 };
 
 struct srv_entry {
@@ -139,9 +161,15 @@ struct srv_job {
 	unsigned char nonce[RDT_JOB_NONCE_BYTES];
 	unsigned here, left, lost;
 	uint64_t bytes_in, bytes_out; /* of those that have gone */
-	bool aborted;
-	uint32_t abort_rank;
+	bool aborted;		      /* by a member; then `failing`, too */
+	bool failing;		      /* the first failure is known: */
+	int32_t abort_status;
+	uint32_t abort_rank; /* who said so; UINT32_MAX: the service itself */
 	char abort_text[RDT_TEXT_MAX];
+	unsigned char *suspects; /* one bit a rank; the lost, when the verdict has been given */
+	struct event *judge;
+	bool judged;
+	struct srv_group *group; /* NULL: nobody has regrouped */
 	struct srv_store store;
 	struct srv_fence *fences;
 	unsigned n_fences;
@@ -153,6 +181,29 @@ void rdt_srv_request(struct srv_conn *conn, const struct rdt_message *request);
 /* A member's connection has ended. */
 void rdt_srv_gone(struct srv_conn *conn, bool orderly, const char *reason);
 void rdt_srv_job_free(struct srv_job *job);
+
+/* An event for all members but `rank`, and the end of what they cannot wait for any more. */
+void rdt_srv_tell_others(struct srv_job *job, enum rdt_bootstrap_event_kind kind, uint32_t rank,
+			 const char *text);
+/* A member speaks of a failure; server_verdict.c. */
+void rdt_srv_aborted(struct srv_conn *conn, const struct rdt_message *request);
+void rdt_srv_member_lost(struct srv_job *job, uint32_t rank);
+/* Gives the verdict now, if one is to be given. */
+void rdt_srv_judge(struct srv_job *job);
+void rdt_srv_verdict_free(struct srv_job *job);
+
+/* server_group.c */
+void rdt_srv_regroup(struct srv_conn *conn, const struct rdt_message *request);
+/* A member of the job has gone. */
+void rdt_srv_group_gone(struct srv_job *job, uint32_t rank);
+void rdt_srv_group_free(struct srv_job *job);
+/* A connection that wants to be admitted, what it sends, and its end. */
+void rdt_srv_newcomer(struct srv_conn *conn, const struct rdt_message *hello);
+void rdt_srv_newcomer_request(struct srv_conn *conn, const struct rdt_message *request);
+void rdt_srv_newcomer_gone(struct srv_conn *conn);
+void rdt_srv_newcomers_free(struct rdt_server *server);
+/* Tells a new member how many wait to be admitted. */
+void rdt_srv_tell_waiting(struct srv_conn *conn);
 
 /*
  * Why nobody can wait in this job any more, as a status with its sentence in text; 0 while one can.

@@ -14,11 +14,12 @@
  * s status, k kind, f flags, N nonce, j job, K key, t text, g signature, G signature_b, V value.
  */
 static const char *const fields[RDT_MSG_TYPES] = {
-	[RDT_MSG_HELLO] = "vrwj", [RDT_MSG_WELCOME] = "N",  [RDT_MSG_REFUSED] = "st",
-	[RDT_MSG_PUT] = "nKV",	  [RDT_MSG_STORED] = "nst", [RDT_MSG_GET] = "nrKk",
-	[RDT_MSG_VALUE] = "nstV", [RDT_MSG_FENCE] = "nfg",  [RDT_MSG_FENCED] = "nstfkrgRG",
-	[RDT_MSG_WHO] = "n",	  [RDT_MSG_MISSING] = "nt", [RDT_MSG_ABORT] = "t",
-	[RDT_MSG_EVENT] = "krt",  [RDT_MSG_BYE] = "",	    [RDT_MSG_FORGET] = "K",
+	[RDT_MSG_HELLO] = "vrwj",   [RDT_MSG_WELCOME] = "N",   [RDT_MSG_REFUSED] = "st",
+	[RDT_MSG_PUT] = "nKV",	    [RDT_MSG_STORED] = "nst",  [RDT_MSG_GET] = "nrKk",
+	[RDT_MSG_VALUE] = "nstV",   [RDT_MSG_FENCE] = "nfg",   [RDT_MSG_FENCED] = "nstfkrgRG",
+	[RDT_MSG_WHO] = "n",	    [RDT_MSG_MISSING] = "nt",  [RDT_MSG_ABORT] = "stV",
+	[RDT_MSG_EVENT] = "krt",    [RDT_MSG_BYE] = "",	       [RDT_MSG_FORGET] = "K",
+	[RDT_MSG_VERDICT] = "srtV", [RDT_MSG_REGROUP] = "nkf", [RDT_MSG_GROUP] = "nstkrwj",
 };
 
 struct writer {

@@ -11,7 +11,8 @@
  *	GET			VALUE			when the value is there, or at once
  *	FENCE			FENCED			when all have come, or none can come
  *	WHO			MISSING			who has not come to a fence
- *	ABORT, BYE
+ *	REGROUP			GROUP			when a next generation is agreed on
+ *	ABORT, BYE		VERDICT			when the job has failed
  *				EVENT			at any time after WELCOME
  *
  * A request carries a number and its answer repeats it, so that an answer that comes after the
@@ -23,7 +24,7 @@
 
 #include "lib/bootstrap/bootstrap.h"
 
-#define RDT_WIRE_VERSION 3
+#define RDT_WIRE_VERSION 4
 #define RDT_FRAME_HEADER 4
 #define RDT_FRAME_BODY_MAX (RDT_BLOB_MAX + 1024)
 #define RDT_FRAME_MAX (RDT_FRAME_HEADER + RDT_FRAME_BODY_MAX)
@@ -31,7 +32,7 @@
 #define RDT_TEXT_MAX 512
 
 enum rdt_message_type {
-	RDT_MSG_HELLO = 1, /* version, rank, world, job */
+	RDT_MSG_HELLO = 1, /* version, rank, world (0: wants to be admitted later), job */
 	RDT_MSG_WELCOME,   /* nonce */
 	RDT_MSG_REFUSED,   /* status, text */
 	RDT_MSG_PUT,	   /* number, key, value */
@@ -43,11 +44,23 @@ enum rdt_message_type {
 			    * rank, signature, rank_b, signature_b: two that are not */
 	RDT_MSG_WHO,	   /* number */
 	RDT_MSG_MISSING,   /* number, text: "rank 2", "ranks 2, 5-9" */
-	RDT_MSG_ABORT,	   /* text */
+	RDT_MSG_ABORT,	   /* status, text, value: the ranks it holds for lost, one bit each */
 	RDT_MSG_EVENT,	   /* kind: enum rdt_bootstrap_event_kind, rank, text */
 	RDT_MSG_BYE,
-	RDT_MSG_FORGET, /* key */
+	RDT_MSG_FORGET,	 /* key */
+	RDT_MSG_VERDICT, /* status, rank (who said so; all ones: the service), text, value: the lost
+			  * ranks */
+	RDT_MSG_REGROUP, /* number, kind: enum rdt_regroup_kind bits, flags: milliseconds that it
+			  * has */
+	RDT_MSG_GROUP,	 /* number, status, text, kind: enum rdt_generation_kind bits, rank, world,
+			  * job:   the generation to join, and as whom */
 	RDT_MSG_TYPES,
+};
+
+/* Kinds of EVENT beside those of enum rdt_bootstrap_event_kind, for the client alone. */
+enum {
+	RDT_EVENT_BROKEN = 100, /* one of the generation that was agreed on last is gone */
+	RDT_EVENT_WAITING,	/* rank: how many wait to be admitted */
 };
 
 /* Every field that any message has; a message uses those named at its type. */

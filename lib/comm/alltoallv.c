@@ -53,7 +53,7 @@ static int read_notes(rdt_comm *comm, struct rdt_call *call, const struct note *
 	call->longest = 0;
 	for (int i = 0; i < comm->size; i++) {
 		if (said[i].bytes != call->out_counts[i] * elem)
-			return rdt_fail(comm, RDT_ERR_MISMATCH, -1, true,
+			return rdt_fail(comm, RDT_ERR_MISMATCH, -1,
 					"alltoallv: rank %d sends %" PRIu64 " bytes to rank %d, "
 					"which expects %" PRIu64,
 					i, said[i].bytes, comm->rank, call->out_counts[i] * elem);

@@ -6,6 +6,7 @@
  *	create.c    meet the others, leave
  *	split.c     rdt_comm_split
  *	window.c    rdt_window: one-sided access, by a communicator of its own
+ *	regroup.c   rdt_comm_shrink, rdt_comm_grow, newcomers
  *	config.c    RDTRAIN_*
  *	hosts.c     who is on which host
  *	peers.c     which transport for whom, connect
@@ -178,6 +179,8 @@ struct rdt_comm {
 	int opening;		      /* pairs begun and not up yet */
 	int64_t opening_next;	      /* when to look again */
 	int owner;		      /* the process that made it */
+	uint32_t generation;	      /* how often it has regrouped */
+	struct rdt_bootstrap *before; /* while a next generation joins: of the one before */
 	struct rdt_identity identity; /* for the communicators split from this one */
 	int n_cached;
 
@@ -187,7 +190,8 @@ struct rdt_comm {
 
 	/* the failure state; fail.c is its only writer */
 	int failed; /* enum rdt_status, 0 while healthy */
-	char failure[768];
+	char failure[1024];
+	bool judged; /* the lost are known, and the same for all */
 
 	/* waiting; progress.c */
 	struct pollfd *fds; /* room for everything to sleep on */
@@ -205,8 +209,17 @@ struct rdt_comm {
 };
 
 /* create.c */
+/* `before`, or NULL: the rendezvous of the generation before, which says when one of this one has
+ * gone before it came. */
 int rdt_comm_join(const struct rdt_identity *identity, const struct rdt_config *config,
-		  rdt_comm **comm);
+		  struct rdt_bootstrap *before, uint32_t generation, rdt_comm **comm);
+/* Frees it, and waits for nobody. The others see a lost rank unless `orderly`. */
+void rdt_comm_release(rdt_comm *comm, bool orderly);
+
+/* regroup.c */
+/* A process that is to be admitted to a job that runs. */
+int rdt_comm_newcomer(const struct rdt_identity *identity, const struct rdt_config *config,
+		      rdt_comm **comm);
 
 /* split.c */
 /* Another communicator of all ranks, for one-sided access; `what` is the call that all make.
@@ -375,12 +388,14 @@ int rdt_progress_fds(rdt_comm *comm);
 
 /* fail.c */
 /*
- * The first failure sticks: later ones only add to the set of lost ranks. `rank` is the lost one,
- * or -1. Tells the others when `tell`. Stops the transports and ends everything that is in flight.
+ * The first failure sticks. `rank` is the lost one, or -1. Stops the transports, tells the others,
+ * waits a moment for the verdict, which is the same for all, and ends everything that is in flight.
  * Returns the status that holds.
  */
-int rdt_fail(rdt_comm *comm, int status, int rank, bool tell, const char *format, ...)
-	__attribute__((format(printf, 5, 6)));
+int rdt_fail(rdt_comm *comm, int status, int rank, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+/* Before rdt_fail: this rank was waited for, too. */
+void rdt_fail_suspect(rdt_comm *comm, int rank);
 /* The failure again, as the answer to another call. */
 int rdt_fail_again(rdt_comm *comm);
 /* Takes events of the rendezvous; negative: failed. */

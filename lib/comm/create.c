@@ -121,8 +121,9 @@ static int meet(rdt_comm *comm, const struct rdt_identity *identity)
 	return status ? status : share_settings(comm, deadline);
 }
 
-static void release(rdt_comm *comm, bool orderly)
+void rdt_comm_release(rdt_comm *comm, bool orderly)
 {
+	rdt_thread_stop(comm);
 	while (comm->plans)
 		rdt_plan_free(comm->plans);
 	rdt_transfer_close(comm);
@@ -153,7 +154,7 @@ static int check_options(const struct rdt_options *options)
 }
 
 int rdt_comm_join(const struct rdt_identity *identity, const struct rdt_config *config,
-		  rdt_comm **out)
+		  struct rdt_bootstrap *before, uint32_t generation, rdt_comm **out)
 {
 	rdt_comm *comm = calloc(1, sizeof(*comm));
 	int status;
@@ -165,6 +166,8 @@ int rdt_comm_join(const struct rdt_identity *identity, const struct rdt_config *
 	comm->config = *config;
 	comm->identity = *identity;
 	comm->owner = getpid();
+	comm->before = before;
+	comm->generation = generation;
 	rdt_requests_init(comm);
 	comm->peers = calloc((size_t)comm->size, sizeof(*comm->peers));
 	if (!comm->peers) {
@@ -183,14 +186,15 @@ int rdt_comm_join(const struct rdt_identity *identity, const struct rdt_config *
 	status = rdt_thread_start(comm);
 	if (status)
 		goto fail;
+	comm->before = NULL;
 	*out = comm;
 	return 0;
 
 fail:
 	if (comm->boot && !comm->failed)
-		rdt_fail(comm, status, -1, true, "rank %d could not join: %s", comm->rank,
+		rdt_fail(comm, status, -1, "rank %d could not join: %s", comm->rank,
 			 rdt_last_error());
-	release(comm, true);
+	rdt_comm_release(comm, true);
 	return status;
 }
 
@@ -216,14 +220,19 @@ int rdt_comm_create(const struct rdt_options *given, rdt_comm **out)
 	status = rdt_identity_find(&options, &identity);
 	if (status)
 		return status;
-	rdt_log_set_rank(identity.rank);
-	rdt_info("rank %d of %d (%s), librdtrain %s", identity.rank, identity.world,
-		 identity.source, rdt_version());
+	if (!identity.join) {
+		rdt_log_set_rank(identity.rank);
+		rdt_info("rank %d of %d (%s), librdtrain %s", identity.rank, identity.world,
+			 identity.source, rdt_version());
+	}
 	status = rdt_config_read(&options, &config);
-	if (!status)
+	/* A newcomer learns its rank when it is admitted. */
+	if (!status && !identity.join)
 		status = rdt_trace_open(config.trace, identity.rank, identity.world, &trace);
-	if (!status)
-		status = rdt_comm_join(&identity, &config, out);
+	if (!status && identity.join)
+		status = rdt_comm_newcomer(&identity, &config, out);
+	else if (!status)
+		status = rdt_comm_join(&identity, &config, NULL, 0, out);
 	if (!status)
 		(*out)->trace = trace;
 	else
@@ -249,5 +258,5 @@ void rdt_comm_destroy(rdt_comm *comm)
 		for (int t = 0; t < comm->n_transports; t++)
 			comm->transports[t].ops->leave(comm->transports[t].handle);
 	}
-	release(comm, true);
+	rdt_comm_release(comm, true);
 }

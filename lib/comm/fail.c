@@ -2,13 +2,16 @@
 /*
  * The failure state of a communicator, and its only writer. Failures come from three sources: the
  * rendezvous (a member's connection ended, a member gave up), a transport (a bad completion, a
- * process that is gone), and a deadline. Whichever comes first decides what every pending and later
- * call returns; what comes later only adds to the set of lost ranks.
+ * process that is gone), and a deadline. Whichever comes first is told to all through the
+ * rendezvous, which answers with a verdict: what it was and who is lost, the same for all. That is
+ * what every pending and later call returns. Where the rendezvous does not answer, a rank goes by
+ * what it knows itself.
  */
 #include "comm.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/base/clock.h"
@@ -16,6 +19,7 @@
 #include "thread.h"
 
 #define WHO_DIED_S 0.1
+#define VERDICT_S 0.45 /* the service gives it after 0.3 s at the latest */
 
 static void end_everything(rdt_comm *comm)
 {
@@ -39,14 +43,101 @@ static void end_everything(rdt_comm *comm)
 	}
 }
 
-int rdt_fail(rdt_comm *comm, int status, int rank, bool tell, const char *format, ...)
+void rdt_fail_suspect(rdt_comm *comm, int rank)
+{
+	if (!comm->failed)
+		comm->peers[rank].lost = true;
+}
+
+/* "rank 1", "ranks 1, 3": the lost; "" for none. */
+static void name_lost(const rdt_comm *comm, char *text, size_t size)
+{
+	size_t n = 0;
+	int count = 0;
+
+	text[0] = '\0';
+	for (int r = 0; r < comm->size; r++)
+		count += comm->peers[r].lost;
+	for (int r = 0, named = 0; r < comm->size && n + 16 < size; r++)
+		if (comm->peers[r].lost)
+			n += (size_t)snprintf(text + n, size - n, "%s%d",
+					      named++	  ? ", "
+					      : count > 1 ? "ranks "
+							  : "rank ",
+					      r);
+}
+
+static bool everybodys(int status)
+{
+	return status == RDT_ERR_PEER_LOST || status == RDT_ERR_TIMEOUT ||
+	       status == RDT_ERR_MISMATCH || status == RDT_ERR_ABORTED;
+}
+
+static void take_verdict(rdt_comm *comm, const struct rdt_verdict *v)
+{
+	bool mine = v->rank == comm->rank;
+	char lost[128];
+
+	comm->judged = true;
+	for (int r = 0; r < comm->size; r++)
+		comm->peers[r].lost = v->lost[r / 8] >> (r % 8) & 1;
+	/* What is wrong with this rank alone it knows better. */
+	if (!everybodys(comm->failed))
+		return;
+	if (!mine) {
+		/* A loss, a deadline and a mismatch are everybody's; what else ended that rank was
+		 * its own. */
+		comm->failed = everybodys(v->status) ? v->status : RDT_ERR_ABORTED;
+		snprintf(comm->failure, sizeof(comm->failure),
+			 v->rank < 0 ? "%s" : "%s (told by rank %d)", v->text, v->rank);
+	}
+	if (comm->failed == RDT_ERR_TIMEOUT || comm->failed == RDT_ERR_PEER_LOST) {
+		size_t n = strlen(comm->failure);
+
+		name_lost(comm, lost, sizeof(lost));
+		snprintf(comm->failure + n, sizeof(comm->failure) - n, "; lost: %s",
+			 lost[0] ? lost : "none");
+	}
+}
+
+static void await_verdict(rdt_comm *comm)
+{
+	int64_t deadline = rdt_deadline(VERDICT_S);
+
+	while (comm->boot && !comm->judged) {
+		struct pollfd fd = { .events = POLLIN };
+		struct rdt_verdict verdict;
+		int n = comm->boot_ops->verdict(comm->boot, &verdict);
+
+		if (n == 1)
+			take_verdict(comm, &verdict);
+		else if (n < 0 || rdt_now() >= deadline)
+			return;
+		else {
+			fd.fd = comm->boot_ops->fd(comm->boot);
+			poll(&fd, 1, rdt_left_ms(deadline));
+		}
+	}
+}
+
+static void tell(rdt_comm *comm)
+{
+	unsigned char *lost = calloc(1, (size_t)comm->size / 8 + 1);
+
+	for (int r = 0; lost && r < comm->size; r++)
+		lost[r / 8] |= (unsigned char)(comm->peers[r].lost << (r % 8));
+	comm->boot_ops->abort(comm->boot, comm->failed, lost, comm->failure);
+	free(lost);
+}
+
+int rdt_fail(rdt_comm *comm, int status, int rank, const char *format, ...)
 {
 	va_list args;
 
-	if (rank >= 0 && rank < comm->size)
-		comm->peers[rank].lost = true;
 	if (comm->failed)
 		return rdt_fail_again(comm);
+	if (rank >= 0 && rank < comm->size)
+		comm->peers[rank].lost = true;
 	/* Whom the rendezvous missed without naming it: whoever has left. */
 	for (int r = 0; status == RDT_ERR_PEER_LOST && rank < 0 && r < comm->size; r++)
 		comm->peers[r].lost = comm->peers[r].lost || comm->peers[r].left;
@@ -55,39 +146,20 @@ int rdt_fail(rdt_comm *comm, int status, int rank, bool tell, const char *format
 	vsnprintf(comm->failure, sizeof(comm->failure), format, args);
 	va_end(args);
 	comm->failed = status;
-	rdt_info("communicator failed: %s: %s", rdt_strerror(status), comm->failure);
 	for (int t = 0; t < comm->n_transports; t++)
 		comm->transports[t].ops->shutdown(comm->transports[t].handle);
-	end_everything(comm);
-	if (tell && comm->boot) {
-		char why[512];
-
-		snprintf(why, sizeof(why), "%d %d %.480s", status, rank, comm->failure);
-		comm->boot_ops->abort(comm->boot, why);
+	if (comm->boot) {
+		tell(comm);
+		await_verdict(comm);
 	}
+	rdt_info("communicator failed: %s: %s", rdt_strerror(comm->failed), comm->failure);
+	end_everything(comm);
 	return rdt_fail_again(comm);
 }
 
 int rdt_fail_again(rdt_comm *comm)
 {
 	return rdt_err(comm->failed, "%s", comm->failure);
-}
-
-/* What another rank's rdt_fail wrote into its abort: status, lost rank, sentence. */
-static int fail_as_told(rdt_comm *comm, const struct rdt_bootstrap_event *event)
-{
-	int status, rank, n = 0;
-
-	if (sscanf(event->text, "%d %d %n", &status, &rank, &n) != 2 || n == 0 || status >= 0 ||
-	    status < RDT_ERR_SYSTEM)
-		return rdt_fail(comm, RDT_ERR_ABORTED, -1, false, "rank %d aborted the job: %s",
-				event->rank, event->text);
-	/* A loss, a deadline and a mismatch are everybody's; what else ended that rank was its own.
-	 */
-	if (status != RDT_ERR_PEER_LOST && status != RDT_ERR_TIMEOUT && status != RDT_ERR_MISMATCH)
-		status = RDT_ERR_ABORTED;
-	return rdt_fail(comm, status, rank, false, "%s (told by rank %d)", event->text + n,
-			event->rank);
 }
 
 int rdt_fail_watch(rdt_comm *comm)
@@ -97,7 +169,7 @@ int rdt_fail_watch(rdt_comm *comm)
 	while (comm->boot && comm->boot_ops->watch(comm->boot, &event) == 1) {
 		switch (event.kind) {
 		case RDT_EVENT_LOST:
-			rdt_fail(comm, RDT_ERR_PEER_LOST, event.rank, false,
+			rdt_fail(comm, RDT_ERR_PEER_LOST, event.rank,
 				 "rank %d is lost: its connection to the rendezvous ended without "
 				 "a good-bye "
 				 "(the process was killed, or its host is gone)",
@@ -109,7 +181,10 @@ int rdt_fail_watch(rdt_comm *comm)
 				comm->someone_left = true;
 			}
 			break;
-		case RDT_EVENT_ABORT: fail_as_told(comm, &event); break;
+		case RDT_EVENT_ABORT:
+			rdt_fail(comm, RDT_ERR_ABORTED, -1, "rank %d has given up: %s", event.rank,
+				 event.text);
+			break;
 		case RDT_EVENT_SERVICE:
 			rdt_warn("the rendezvous service is gone (%s): links that are up go on, "
 				 "but no plan can be "
@@ -149,7 +224,7 @@ int rdt_fail_peer(rdt_comm *comm, int rank, int status)
 	ask_who_died(comm);
 	if (comm->failed)
 		return rdt_fail_again(comm);
-	return rdt_fail(comm, status, rank, true, "%s", text);
+	return rdt_fail(comm, status, rank, "%s", text);
 }
 
 int rdt_fail_transports(rdt_comm *comm, int status, const char *text)
@@ -164,11 +239,10 @@ int rdt_fail_transports(rdt_comm *comm, int status, const char *text)
 			/* When the rendezvous has named a cause, this may be no more than its
 			 * consequence. */
 			if (!comm->failed)
-				rdt_fail(comm, failure.status, failure.peer, true, "%s",
-					 failure.text);
+				rdt_fail(comm, failure.status, failure.peer, "%s", failure.text);
 		}
 	}
-	return rdt_fail(comm, status, -1, true, "%s", text);
+	return rdt_fail(comm, status, -1, "%s", text);
 }
 
 int rdt_comm_lost(rdt_comm *comm, int *ranks, int max)
@@ -178,7 +252,6 @@ int rdt_comm_lost(rdt_comm *comm, int *ranks, int max)
 	if (!comm)
 		return 0;
 	rdt_enter(comm);
-	/* Others may have been lost since the first. */
 	rdt_progress_glance(comm);
 	for (int r = 0; r < comm->size; r++)
 		if (comm->peers[r].lost) {
@@ -196,8 +269,7 @@ int rdt_comm_abort(rdt_comm *comm)
 		return rdt_err(RDT_ERR_INVALID, "rdt_comm_abort: no communicator");
 	rdt_enter(comm);
 	if (!comm->failed)
-		rdt_fail(comm, RDT_ERR_ABORTED, -1, true, "rank %d called rdt_comm_abort",
-			 comm->rank);
+		rdt_fail(comm, RDT_ERR_ABORTED, -1, "rank %d called rdt_comm_abort", comm->rank);
 	rdt_leave(comm);
 	return 0;
 }

@@ -223,7 +223,7 @@ static int judge(rdt_comm *comm, int rank, uint64_t sequence, const struct entry
 	}
 	describe(mine, a, sizeof(a));
 	describe(theirs, b, sizeof(b));
-	return rdt_fail(comm, RDT_ERR_MISMATCH, -1, true,
+	return rdt_fail(comm, RDT_ERR_MISMATCH, -1,
 			"operation %" PRIu64 " of this communicator: rank %d calls \"%s\", rank %d "
 			"calls \"%s\": all ranks must make the same calls in the same order",
 			sequence, comm->rank, a, rank, b);

@@ -31,13 +31,19 @@ static int settle(rdt_comm *comm, int status)
 	snprintf(text, sizeof(text), "%s", rdt_last_error());
 	if (rdt_fail_watch(comm) < 0)
 		return comm->failed;
-	return rdt_fail(comm, status, -1, true, "%s", text);
+	return rdt_fail(comm, status, -1, "%s", text);
 }
 
 static int keep_going(void *arg)
 {
-	int done = rdt_progress(arg), judged = done ? 0 : rdt_journal_compare(arg);
+	rdt_comm *comm = arg;
+	int done, judged;
 
+	if (comm->before && comm->boot_ops->broken(comm->before))
+		return rdt_err(RDT_ERR_PEER_LOST, "one of the %d ranks that were to go on has gone",
+			       comm->size);
+	done = rdt_progress(comm);
+	judged = done ? 0 : rdt_journal_compare(comm);
 	return judged < 0 ? judged : done;
 }
 
@@ -46,7 +52,7 @@ static int keep_going(void *arg)
  * may, for which peers can be as late as they like. */
 static void idle_while(rdt_comm *comm, bool waiting, bool fence)
 {
-	bool idle = waiting && (comm->active || comm->opening);
+	bool idle = waiting && (comm->active || comm->opening || comm->before);
 
 	comm->asking = waiting && !fence;
 	comm->boot_ops->set_idle(comm->boot, idle ? keep_going : NULL, comm);
@@ -108,6 +114,7 @@ static int open_one(rdt_comm *comm, const struct rdt_transport_ops *ops)
 	struct rdt_transport_config config = {
 		.rank = comm->rank,
 		.size = comm->size,
+		.generation = comm->generation,
 		/* Forced shm reaches whom it can: RDTRAIN_HOST_ID then only tells the algorithms
 		 * what to take for a host. */
 		.host_id =
@@ -167,7 +174,7 @@ int rdt_peers_open(rdt_comm *comm, int64_t deadline)
 	if (status)
 		return status;
 	if (!fence.equal)
-		return rdt_fail(comm, RDT_ERR_MISMATCH, -1, true,
+		return rdt_fail(comm, RDT_ERR_MISMATCH, -1,
 				"rank %d runs \"%s\", rank %d runs \"%s\"", fence.rank_a,
 				fence.signature_a, fence.rank_b, fence.signature_b);
 	status = rdt_hosts_find(comm, deadline);
@@ -255,7 +262,7 @@ int rdt_peers_progress(rdt_comm *comm)
 		ops = comm->transports[peer->transport].ops;
 		status = ops->connected(peer->ep);
 		if (rdt_fail_peer(comm, r, status) < 0)
-			return rdt_fail(comm, status, -1, true, "%s", rdt_last_error());
+			return rdt_fail(comm, status, -1, "%s", rdt_last_error());
 		if (status == 0)
 			continue;
 		peer->up = true;

@@ -45,7 +45,7 @@ static int agree(rdt_comm *comm, const struct rdt_call *call, bool bound, uint64
 	if (status)
 		return status;
 	if (!fence.equal)
-		return rdt_fail(comm, RDT_ERR_MISMATCH, -1, true,
+		return rdt_fail(comm, RDT_ERR_MISMATCH, -1,
 				"rank %d calls \"%s\", rank %d calls \"%s\": all ranks must make "
 				"the same calls in the "
 				"same order",
@@ -201,9 +201,8 @@ static int complete(rdt_plan *plan)
 	if (!comm->failed && !(refused && status == RDT_ERR_INVALID))
 		/* The others are in the middle of making it too: they must not wait for this rank.
 		 */
-		rdt_fail(comm, status, -1, true,
-			 "rank %d could not make the plan of an operation: %s", comm->rank,
-			 rdt_last_error());
+		rdt_fail(comm, status, -1, "rank %d could not make the plan of an operation: %s",
+			 comm->rank, rdt_last_error());
 	plan->base = NULL;
 	rdt_plan_free(plan);
 	return comm->failed ? rdt_fail_again(comm) : status;

@@ -79,7 +79,7 @@ static void tell_left(void *arg, int peer)
 	rdt_comm *comm = ((struct waited *)arg)->comm;
 
 	if (comm->peers[peer].left && !comm->failed)
-		rdt_fail(comm, RDT_ERR_PEER_LOST, peer, true,
+		rdt_fail(comm, RDT_ERR_PEER_LOST, peer,
 			 "rank %d has left the communicator while rank %d still waits for it", peer,
 			 comm->rank);
 }
@@ -294,8 +294,8 @@ void rdt_poll_clock(const rdt_comm *comm, bool moved, int64_t *polled, int64_t *
 	*polled = now;
 }
 
-/* "ranks 1, 3", or "nobody" when the programs wait for no peer. */
-static void name_waited(rdt_comm *comm, char *text, size_t size)
+/* "ranks 1, 3", which are suspected from now on, or "" when the programs wait for no peer. */
+static void suspect_waited(rdt_comm *comm, char *text, size_t size)
 {
 	struct waited waited = { .comm = comm, .set = calloc((size_t)comm->size, sizeof(bool)) };
 	size_t n = 0;
@@ -309,10 +309,13 @@ static void name_waited(rdt_comm *comm, char *text, size_t size)
 	for (int r = 0; r < comm->size; r++)
 		if ((comm->peers[r].ep && !comm->peers[r].up) || rdt_transfer_waits_for(comm, r))
 			waited.set[r] = true;
-	for (int r = 0; r < comm->size && n + 16 < size; r++)
+	for (int r = 0; r < comm->size; r++) {
 		if (waited.set[r])
+			rdt_fail_suspect(comm, r);
+		if (waited.set[r] && n + 16 < size)
 			n += (size_t)snprintf(text + n, size - n, "%s%d",
 					      count++ ? ", " : " for rank ", r);
+	}
 	free(waited.set);
 }
 
@@ -320,7 +323,7 @@ int rdt_progress_timeout(rdt_comm *comm, const char *doing, double seconds)
 {
 	char whom[256], operation[128] = "an operation";
 
-	name_waited(comm, whom, sizeof(whom));
+	suspect_waited(comm, whom, sizeof(whom));
 	if (!doing) {
 		if (comm->active)
 			rdt_call_describe(comm->active->base ? &comm->active->base->call
@@ -328,7 +331,7 @@ int rdt_progress_timeout(rdt_comm *comm, const char *doing, double seconds)
 					  operation, sizeof(operation));
 		doing = operation;
 	}
-	return rdt_fail(comm, RDT_ERR_TIMEOUT, -1, true,
+	return rdt_fail(comm, RDT_ERR_TIMEOUT, -1,
 			"rank %d waited %.3g s%s in %s without an answer; is that rank stopped, or "
 			"did it make "
 			"another call? (the deadline is RDTRAIN_TIMEOUT or rdt_options.timeout_s)",
@@ -351,5 +354,5 @@ int rdt_progress_until(rdt_comm *comm, bool (*done)(rdt_comm *comm, void *what),
 		return rdt_fail_again(comm);
 	if (status == RDT_ERR_TIMEOUT)
 		return rdt_progress_timeout(comm, doing, (double)(rdt_now() - from) / 1e9);
-	return rdt_fail(comm, status, -1, true, "%s", rdt_last_error());
+	return rdt_fail(comm, status, -1, "%s", rdt_last_error());
 }

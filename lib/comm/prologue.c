@@ -297,7 +297,7 @@ void rdt_prologue_part_over(rdt_plan *part)
 	}
 	status = take(plan, &open);
 	if (status) {
-		rdt_fail(plan->comm, status, -1, true, "%s", rdt_last_error());
+		rdt_fail(plan->comm, status, -1, "%s", rdt_last_error());
 		return;
 	}
 	if (open)

@@ -98,7 +98,7 @@ static void begin(rdt_plan *plan)
 		int status = adapt(plan, &request->call);
 
 		if (status) {
-			rdt_fail(plan->comm, status, -1, true, "%s", rdt_last_error());
+			rdt_fail(plan->comm, status, -1, "%s", rdt_last_error());
 			return;
 		}
 	}

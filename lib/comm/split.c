@@ -27,7 +27,7 @@ static int agree(rdt_comm *comm, const char *what, int64_t deadline)
 	int status = rdt_peers_fence(comm, what, 0, &fence, deadline);
 
 	if (!status && !fence.equal)
-		status = rdt_fail(comm, RDT_ERR_MISMATCH, -1, true,
+		status = rdt_fail(comm, RDT_ERR_MISMATCH, -1,
 				  "rank %d calls \"%s\", rank %d calls \"%s\": all ranks must make "
 				  "the same calls in the same order",
 				  fence.rank_a, fence.signature_a, fence.rank_b, fence.signature_b);
@@ -113,7 +113,7 @@ static int join(rdt_comm *comm, const struct member *members, rdt_comm **out)
 		config.local_size = part.world;
 	rdt_info("rank %d of %d is rank %d of the %d with color %d", comm->rank, comm->size,
 		 part.rank, part.world, me->color);
-	status = rdt_comm_join(&part, &config, out);
+	status = rdt_comm_join(&part, &config, NULL, 0, out);
 	if (!status)
 		rdt_trace_share(comm, *out);
 	explicit_bzero(&part, sizeof(part));
@@ -164,7 +164,7 @@ int rdt_split_whole(rdt_comm *comm, const char *what, rdt_comm **out)
 	whole.start_service = false;
 	config.onesided = true;
 	config.progress_thread = false;
-	status = rdt_comm_join(&whole, &config, out);
+	status = rdt_comm_join(&whole, &config, NULL, 0, out);
 	explicit_bzero(&whole, sizeof(whole));
 	return status;
 }

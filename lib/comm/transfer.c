@@ -175,7 +175,7 @@ int rdt_transfer_progress(rdt_comm *comm)
 			snprintf(why, sizeof(why), "%s", rdt_last_error());
 			if (rdt_fail_watch(comm) < 0)
 				return comm->failed;
-			return rdt_fail(comm, status, -1, true, "%s", why);
+			return rdt_fail(comm, status, -1, "%s", why);
 		}
 		done += status;
 		if (status && pair->out->queue)
@@ -235,7 +235,7 @@ int rdt_transfer_start(struct rdt_request *request)
 	if (status)
 		/* The other side may wait for this one: it has to learn. */
 		return comm->failed ? status
-				    : rdt_fail(comm, status, -1, true,
+				    : rdt_fail(comm, status, -1,
 					       "rank %d could not open its side of a send: %s",
 					       comm->rank, rdt_last_error());
 	wire = sends ? pair->out : pair->in;
@@ -328,7 +328,7 @@ int rdt_transfer_check(rdt_plan *plan)
 		rdt_call_describe(&call, sent, sizeof(sent));
 	else
 		snprintf(sent, sizeof(sent), "a send of unknown elements");
-	return rdt_fail(plan->comm, RDT_ERR_MISMATCH, -1, true,
+	return rdt_fail(plan->comm, RDT_ERR_MISMATCH, -1,
 			"message %" PRIu64 ": rank %d makes \"%s\", rank %d receives as \"%s\": "
 			"count and type must be the same",
 			mine->number, call.root, sent, call.peer, wanted);

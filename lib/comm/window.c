@@ -716,7 +716,7 @@ static int create(rdt_comm *parent, void *base, size_t bytes, rdt_window **out)
 	if (status) {
 		/* The others are told, and do not wait. */
 		if (w->comm->boot && !w->comm->failed)
-			rdt_fail(w->comm, status, -1, true, "rank %d could not make its window: %s",
+			rdt_fail(w->comm, status, -1, "rank %d could not make its window: %s",
 				 parent->rank, rdt_last_error());
 		release(w);
 		return status;

@@ -548,7 +548,7 @@ static void abort_reaches_all_with_its_reason_and_ends_what_they_wait_for(void *
 	raw_send(waits,
 		 (struct rdt_message){ .type = RDT_MSG_GET, .number = 5, .rank = 1, .key = "k" });
 	raw_settle(waits);
-	assert_ok(ops->abort(a, why));
+	assert_ok(ops->abort(a, RDT_ERR_ABORTED, NULL, why));
 	event = next_event(b);
 	assert_int_equal(event.kind, RDT_EVENT_ABORT);
 	assert_int_equal(event.rank, 0);
@@ -613,7 +613,7 @@ static void when_the_service_dies_watch_says_so_once_and_calls_fail(void **state
 	assert_says("127.0.0.1:");
 	assert_int_equal(ops->put(b, "k", "", 0), RDT_ERR_UNREACHABLE);
 	assert_int_equal(ops->fence(b, "s", 0, &result, rdt_deadline(LONG)), RDT_ERR_UNREACHABLE);
-	assert_int_equal(ops->abort(b, "why"), RDT_ERR_UNREACHABLE);
+	assert_int_equal(ops->abort(b, RDT_ERR_ABORTED, NULL, "why"), RDT_ERR_UNREACHABLE);
 	ops->close(b, true);
 	ops->close(waiting, false);
 }

@@ -348,7 +348,7 @@ static void a_hello_for_another_job_than_the_key_s_is_refused(void **state)
 
 static void a_hello_of_another_version_or_of_impossible_numbers_is_refused(void **state)
 {
-	struct rdt_message bad[4] = { hello(0, 2), hello(2, 2), hello(0, 0),
+	struct rdt_message bad[4] = { hello(0, 2), hello(2, 2), hello(1, 0),
 				      hello(0, RDT_WORLD_MAX + 1) };
 
 	(void)state;

@@ -130,7 +130,7 @@ static void frames_with_any_byte_changed_are_read_or_refused_but_never_overrun(v
 
 static void unknown_types_and_a_zero_byte_in_a_string_are_refused(void **state)
 {
-	struct rdt_message m = full(RDT_MSG_ABORT), got;
+	struct rdt_message m = full(RDT_MSG_MISSING), got;
 	unsigned char a[64], nothing[2] = { 0, 0 };
 	size_t n = rdt_frame_encode(&m, a, sizeof(a));
 

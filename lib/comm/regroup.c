@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The next generation of a communicator: its survivors after a failure (rdt_comm_shrink), or all of
+ * it with newcomers (rdt_comm_grow). Who belongs to it is agreed on at the rendezvous, in rounds
+ * (lib/bootstrap/server_group.c). The generation is a job of its own, as a part is: new
+ * connections, new keys, a nonce of its own, so that nothing that was sent in one can arrive in the
+ * next.
+ */
+#include "comm.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "lib/base/clock.h"
+
+#include "thread.h"
+#include "trace.h"
+
+struct regroup {
+	struct rdt_bootstrap *boot; /* of the generation before, or a newcomer's */
+	const struct rdt_bootstrap_ops *ops;
+	struct rdt_identity identity;
+	struct rdt_config config;
+	uint32_t generation;
+	int size_before; /* ranks of the generation before; 0: a newcomer does not know */
+	unsigned kind;
+	int64_t deadline;
+	bool left_behind;
+};
+
+/* Worth another round: what ended the attempt were others, or the way to them. */
+static bool is_passing(int status)
+{
+	return status == RDT_ERR_PEER_LOST || status == RDT_ERR_ABORTED ||
+	       status == RDT_ERR_TIMEOUT || status == RDT_ERR_UNREACHABLE;
+}
+
+static int join(const struct regroup *g, const struct rdt_generation *group, rdt_comm **out)
+{
+	struct rdt_identity identity = g->identity;
+	struct rdt_config config = g->config;
+	double left = (double)(g->deadline - rdt_now()) / 1e9 / 2;
+	int status;
+
+	memcpy(identity.job, group->job, sizeof(identity.job));
+	identity.rank = group->rank;
+	identity.world = group->world;
+	identity.join = identity.start_service = false;
+	/* There must be time to give one up that has stopped, and to go on without it. */
+	if (config.start_timeout_s > left)
+		config.start_timeout_s = left;
+	/* How many share this host is not known, but not more than those before and the new ones.
+	 */
+	if (config.local_size && g->size_before && group->world > g->size_before)
+		config.local_size += group->world - g->size_before;
+	if (config.local_size > group->world)
+		config.local_size = group->world;
+	status = rdt_comm_join(&identity, &config, g->boot, g->generation, out);
+	explicit_bzero(&identity, sizeof(identity));
+	if (!status)
+		(*out)->config.start_timeout_s = g->config.start_timeout_s;
+	return status;
+}
+
+/* Rounds until a generation stands. *out NULL and 0: nobody waited to be admitted. */
+static int regroup(struct regroup *g, rdt_comm **out)
+{
+	struct rdt_generation group;
+	rdt_comm *comm = NULL;
+	int status;
+
+	for (;;) {
+		status = g->ops->regroup(g->boot,
+					 g->kind | (comm ? (unsigned)RDT_REGROUP_STANDS : 0),
+					 &group, g->deadline);
+		if (status)
+			break;
+		if (group.kind & RDT_GROUP_STANDS) {
+			g->left_behind = group.kind & RDT_GROUP_LEFT_BEHIND;
+			*out = comm;
+			return 0;
+		}
+		if (comm)
+			rdt_comm_release(comm, false);
+		comm = NULL;
+		status = join(g, &group, &comm);
+		if (status && !is_passing(status))
+			break;
+		if (status)
+			rdt_info("generation %u does not stand (%s); once more", g->generation,
+				 rdt_last_error());
+	}
+	if (comm)
+		rdt_comm_release(comm, false);
+	return status;
+}
+
+/* ---- memory ------------------------------------------------------------------------------------
+ */
+
+/*
+ * A process that was left behind, alive, may go on where it was stopped: in a store to memory of
+ * ours that it has mapped. So this memory becomes other pages with the same bytes at the same
+ * address, which nobody else has.
+ */
+static int make_own(struct rdt_mem *mem)
+{
+	void *copy = mmap(NULL, mem->block.bytes, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (copy == MAP_FAILED)
+		return rdt_err_errno(RDT_ERR_NOMEM,
+				     "no %zu bytes to take memory of rdt_alloc away from a rank "
+				     "that was left behind",
+				     mem->block.bytes);
+	memcpy(copy, mem->block.base, mem->block.bytes);
+	if (mremap(copy, mem->block.bytes, mem->block.bytes, MREMAP_MAYMOVE | MREMAP_FIXED,
+		   mem->block.base) == MAP_FAILED) {
+		munmap(copy, mem->block.bytes);
+		return rdt_err_errno(RDT_ERR_NOMEM, "memory of rdt_alloc cannot be taken away from "
+						    "a rank that was left behind");
+	}
+	return 0;
+}
+
+static int make_all_own(rdt_comm *comm)
+{
+	int status = 0;
+
+	for (size_t i = 0; i < comm->memory.n && !status; i++)
+		if (comm->memory.entries[i]->block.base)
+			status = make_own(comm->memory.entries[i]);
+	return status;
+}
+
+/* ---- the calls ----------------------------------------------------------------------------------
+ */
+
+static struct regroup begin(rdt_comm *comm, unsigned kind)
+{
+	return (struct regroup){
+		.boot = comm->boot,
+		.ops = comm->boot_ops,
+		.identity = comm->identity,
+		.config = comm->config,
+		.generation = comm->generation + 1,
+		.size_before = comm->size,
+		.kind = kind,
+		.deadline = rdt_deadline(comm->config.timeout_s),
+	};
+}
+
+static int shrink(rdt_comm *comm, rdt_comm **survivors)
+{
+	struct regroup g;
+	int status;
+
+	rdt_progress_glance(comm);
+	/* Who has not noticed yet must come, too; and nothing moves in here any more. */
+	if (!comm->failed)
+		rdt_fail(comm, RDT_ERR_ABORTED, -1, "rank %d called rdt_comm_shrink", comm->rank);
+	g = begin(comm, 0);
+	if (comm->size == 1)
+		return rdt_comm_join(&g.identity, &g.config, NULL, g.generation, survivors);
+	if (!comm->boot)
+		return rdt_err(RDT_ERR_INVALID,
+			       "rdt_comm_shrink: rank %d has done so before with this communicator",
+			       comm->rank);
+	status = regroup(&g, survivors);
+	explicit_bzero(&g.identity, sizeof(g.identity));
+	if (!status && g.left_behind)
+		status = make_all_own(comm);
+	if (!status)
+		rdt_trace_share(comm, *survivors);
+	if (status && *survivors) {
+		rdt_comm_release(*survivors, false);
+		*survivors = NULL;
+	}
+	/* This generation is over. Whoever fails here must not be waited for. */
+	if (*survivors && (*survivors)->boot)
+		comm->boot_ops->bequeath(comm->boot, (*survivors)->boot);
+	else if (*survivors)
+		return 0; /* alone; the service may be this one's */
+	comm->boot_ops->close(comm->boot, !status);
+	comm->boot = NULL;
+	return status;
+}
+
+int rdt_comm_shrink(rdt_comm *comm, rdt_comm **survivors)
+{
+	int status;
+
+	if (!comm || !survivors)
+		return rdt_err(RDT_ERR_INVALID, "rdt_comm_shrink: %s is NULL",
+			       comm ? "survivors" : "comm");
+	*survivors = NULL;
+	rdt_enter(comm);
+	status = shrink(comm, survivors);
+	rdt_leave(comm);
+	return status;
+}
+
+int rdt_comm_newcomer(const struct rdt_identity *identity, const struct rdt_config *config,
+		      rdt_comm **out)
+{
+	struct regroup g = {
+		.ops = &rdt_rendezvous_ops,
+		.identity = *identity,
+		.config = *config,
+		.deadline = rdt_deadline(config->start_timeout_s),
+	};
+	int status = g.ops->open(identity, g.deadline, &g.boot);
+
+	if (!status) {
+		status = regroup(&g, out);
+		g.ops->close(g.boot, true);
+	}
+	if (!status)
+		rdt_log_set_rank((*out)->rank);
+	explicit_bzero(&g.identity, sizeof(g.identity));
+	return status;
+}
