@@ -69,7 +69,113 @@ const struct rdt_dataset_info *rdt_dataset_info(const rdt_dataset *dataset);
 int rdt_dataset_read(const rdt_dataset *dataset, const uint64_t *rows, size_t n, size_t first,
 		     size_t columns, enum rdt_type type, void *out);
 
+/*
+ * Which samples this worker works on in each step.
+ *
+ * The order is global: an epoch is one permutation of all samples, made from the seed and the
+ * epoch's number, and step s takes the s-th batch of it. The number of workers does not enter, so
+ * any number of workers trains on the same batches, in the same number of steps. Divide a
+ * gradient's sum by rdt_batch.total, not by this worker's share, which may differ from others', or
+ * be empty.
+ *
+ * The placement says which workers hold a sample; one of its holders works on it, that with the
+ * fewest samples of the batch so far.
+ */
+typedef struct rdt_sampler rdt_sampler;
+
+enum rdt_placement {
+	RDT_PLACE_EVERYWHERE,  /* all workers can read all samples; a batch is cut evenly */
+	RDT_PLACE_SPLIT,       /* contiguous stretches, that differ by one sample at most */
+	RDT_PLACE_ROUND_ROBIN, /* sample i on worker i mod workers */
+	RDT_PLACE_HASH,	       /* by a hash of the key */
+	RDT_PLACE_CONSISTENT,  /* likewise, but few samples move when workers leave or join */
+};
+
+struct rdt_sampler_options {
+	size_t size;
+	uint64_t samples;
+	uint64_t batch; /* samples of one step, over all workers */
+	uint64_t seed;
+	int rank, workers;
+	enum rdt_placement placement;
+	int replicas;	      /* how many workers hold each sample; 0: one */
+	const uint64_t *keys; /* of each sample, for the hashes; NULL: its number. Copied */
+	/* Consistent: the workers' names, which they keep when others leave; NULL: their ranks.
+	 * Copied. */
+	const uint32_t *ids;
+	int virtual_nodes; /* consistent: of each worker; 0: 4096 */
+	int in_order;	   /* 1: without shuffling */
+	int drop_last;	   /* 1: without the last batch of an epoch when it is incomplete */
+};
+
+struct rdt_batch {
+	const uint64_t *rows; /* this worker's samples; valid until the next call */
+	size_t n;	      /* how many, 0 to total */
+	size_t total;	      /* over all workers */
+	uint64_t epoch, step; /* both from 0; the step is that of the epoch */
+};
+
+/* Not collective, but the workers pass the same, except their rank. Errors: INVALID, NOMEM. */
+int rdt_sampler_create(const struct rdt_sampler_options *options, rdt_sampler **sampler);
+/* NULL is allowed. */
+void rdt_sampler_destroy(rdt_sampler *sampler);
+
+/* The next step's batch; behind the last of an epoch comes the first of the next. */
+void rdt_sampler_next(rdt_sampler *sampler, struct rdt_batch *batch);
+/* Steps of an epoch. */
+uint64_t rdt_sampler_steps(const rdt_sampler *sampler);
+/* Steps taken so far, over all epochs: what a checkpoint keeps, whatever the number of workers. */
+uint64_t rdt_sampler_position(const rdt_sampler *sampler);
+void rdt_sampler_seek(rdt_sampler *sampler, uint64_t position);
+/*
+ * The ranks that hold a sample, its owner first: writes up to `max` and returns how many there are,
+ * or INVALID.
+ */
+int rdt_sampler_holders(const rdt_sampler *sampler, uint64_t sample, int *ranks, int max);
+
 /* ---- optimizers ------------------------------------------------------------------------------ */
+
+/*
+ * An optimizer keeps the state of a flat vector of float32 or float64, or of a part of one: each
+ * element is updated for itself, so that shards give the bits of the whole.
+ */
+typedef struct rdt_optimizer rdt_optimizer;
+
+enum rdt_optimizer_kind {
+	RDT_SGD,      /* p -= rate * g */
+	RDT_MOMENTUM, /* v = momentum * v + g; p -= rate * v */
+	RDT_ADAM,     /* arXiv 1412.6980, with its correction of the bias */
+};
+
+struct rdt_optimizer_options {
+	size_t size;
+	enum rdt_optimizer_kind kind;
+	double momentum;     /* 0: 0.9 */
+	double beta1, beta2; /* 0: 0.9 and 0.999 */
+	double epsilon;	     /* 0: 1e-8 */
+};
+
+/* For `count` elements; the state begins as zeros. Errors: INVALID, NOMEM. */
+int rdt_optimizer_create(const struct rdt_optimizer_options *options, size_t count,
+			 enum rdt_type type, rdt_optimizer **optimizer);
+/* NULL is allowed. */
+void rdt_optimizer_destroy(rdt_optimizer *optimizer);
+
+/*
+ * Updates `params` by `gradient`, count elements each, that do not overlap. `step` counts from 0
+ * the updates of these parameters; allocates nothing and does not fail.
+ */
+void rdt_optimizer_step(rdt_optimizer *optimizer, uint64_t step, double rate, void *params,
+			const void *gradient);
+
+/*
+ * The arrays of the state, for checkpoints and for moving shards: SGD has none, momentum
+ * "velocity", Adam "moment1" and "moment2". `count` elements of the vector's type each, to read and
+ * to write; NULL for an i that is none.
+ */
+int rdt_optimizer_states(const rdt_optimizer *optimizer);
+const char *rdt_optimizer_state_name(const rdt_optimizer *optimizer, int i);
+void *rdt_optimizer_state(rdt_optimizer *optimizer, int i);
 
 enum rdt_rate_kind {
 	RDT_RATE_CONSTANT, /* base */
@@ -90,6 +196,40 @@ struct rdt_rate {
 
 /* The learning rate of step 0, 1, ... */
 double rdt_rate_at(const struct rdt_rate *rate, uint64_t step);
+
+/* When to stop. A condition that is 0 is not looked at; the first that holds is the reason. */
+struct rdt_stop {
+	uint64_t epochs;      /* so many are done */
+	double gradient_norm; /* it is this small */
+	double loss_change;   /* relative to the loss at the check before */
+	double seconds;	      /* since the first check */
+	/* What the check remembers; begins as zeros. With loss_change, a checkpoint that keeps
+	 * `last_loss` and `calls` stops where the uninterrupted run does. */
+	double last_loss, began;
+	uint64_t calls;
+};
+
+enum rdt_stop_reason {
+	RDT_GO_ON,
+	RDT_STOP_EPOCHS,
+	RDT_STOP_GRADIENT,
+	RDT_STOP_LOSS,
+	RDT_STOP_TIME,
+	RDT_STOP_DIVERGED, /* loss or gradient are no numbers any more; always looked at */
+};
+
+/*
+ * Asks, after `epoch` epochs. With a communicator it is collective, and rank 0's answer holds for
+ * all, so that clocks that differ do not part the workers; with NULL it is local. Errors: INVALID,
+ * and those of rdt_broadcast.
+ */
+int rdt_stop_check(struct rdt_stop *stop, rdt_comm *comm, uint64_t epoch, double loss,
+		   double gradient_norm, enum rdt_stop_reason *reason);
+/* "epochs", "gradient norm", ...; NULL for a value outside the enum. */
+const char *rdt_stop_name(enum rdt_stop_reason reason);
+
+/* The Euclidean norm of `count` float32 or float64, summed in double; NaN for another type. */
+double rdt_norm(const void *v, size_t count, enum rdt_type type);
 
 /* ---- checkpoints ----------------------------------------------------------------------------- */
 
