@@ -13,6 +13,7 @@
 #define RDTRAIN_TRAIN_H
 
 #include <rdtrain/rdtrain.h>
+#include <rdtrain/window.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -346,6 +347,49 @@ int rdt_part_layers(const int *width, int n_layers, int parts, int part,
 /* ---- parameter server ------------------------------------------------------------------------ */
 
 /* ---- consistency ----------------------------------------------------------------------------- */
+
+/*
+ * Do all ranks hold the same `bytes` bytes at `buf`? MISMATCH, on all ranks alike, names those that
+ * differ from what most ranks have, and calls the buffer by `name` (of this rank); that does not
+ * end the communicator. Replicas are made with rdt_broadcast. Compares hashes of 128 bits.
+ * Collective. Errors: MISMATCH, NOMEM, and those of rdt_allgather.
+ */
+int rdt_check_equal(rdt_comm *comm, const char *name, const void *buf, size_t bytes);
+
+/*
+ * A lock between the ranks of a window: fair (first come, first served), with a lease, and given to
+ * the next when its holder dies. It lies in rdt_lock_bytes(ranks) zeroed bytes at `offset` (a
+ * multiple of 8) of rank `home`'s part of the window; that memory must allow atomics there. All
+ * ranks make it with the same arguments, and no call of it is collective.
+ *
+ * The lease: a holder that neither releases nor renews for `lease_s` seconds loses the lock to the
+ * next in line; a holder that died, or is lost to the window of the one that waits, at once. A rank
+ * that was late learns of it from TIMEOUT of rdt_lock_renew or rdt_lock_release. Who writes to
+ * something outside the window under the lock passes rdt_lock_ticket() on, by which the late can be
+ * told: tickets only grow.
+ *
+ * A lock is used by the thread that uses its window. When `home` is lost, so is the lock:
+ * PEER_LOST.
+ */
+typedef struct rdt_lock rdt_lock;
+
+size_t rdt_lock_bytes(int ranks);
+/* Errors: INVALID, NOMEM. */
+int rdt_lock_create(rdt_comm *comm, rdt_window *window, int home, size_t offset, double lease_s,
+		    rdt_lock **lock);
+/* Waits for the lock, `timeout_s` seconds at most: TIMEOUT. Errors: INVALID, PEER_LOST, TIMEOUT. */
+int rdt_lock_acquire(rdt_lock *lock, double timeout_s);
+/* Begins the lease anew. TIMEOUT: it was over, and the lock is another's. */
+int rdt_lock_renew(rdt_lock *lock);
+/*
+ * Flushes the window, then gives the lock to the next. TIMEOUT: as above. The lock is released
+ * whatever is returned.
+ */
+int rdt_lock_release(rdt_lock *lock);
+/* The number under which this rank holds, or held, the lock. */
+uint64_t rdt_lock_ticket(const rdt_lock *lock);
+/* Frees this rank's handle, not the lock. NULL is allowed. */
+void rdt_lock_destroy(rdt_lock *lock);
 
 #pragma GCC visibility pop
 
