@@ -51,6 +51,7 @@ enum rdt_status {
 	RDT_ERR_AUTH = -9,	  /* the job's secret is missing or wrong */
 	RDT_ERR_ABORTED = -10,	  /* rdt_comm_abort(), here or on another rank */
 	RDT_ERR_SYSTEM = -11,	  /* a system call failed in a way that fits none of the above */
+	RDT_ERR_CORRUPT = -12,	  /* data changed on the way (found with RDTRAIN_CHECK=1) */
 };
 
 /* A few fixed words for a status, never NULL: "peer lost" for RDT_ERR_PEER_LOST. */
@@ -217,8 +218,9 @@ int rdt_mem_deregister(rdt_mem *mem);
  * All of them are collective, and a call of a v function matches none without, whatever its counts.
  * They are INVALID for wrong arguments, and NOMEM for too many plans, and then have done nothing;
  * all other errors end the communicator: TIMEOUT, PEER_LOST, MISMATCH (the ranks did not make the
- * same call; the sentence says what two of them said), ABORTED, NOMEM, MEMLOCK, UNREACHABLE,
- * SYSTEM. After an error `in` is untouched where it is not also `out`, and `out` is undefined.
+ * same call; the sentence says what two of them said), CORRUPT, ABORTED, NOMEM, MEMLOCK,
+ * UNREACHABLE, SYSTEM. After an error `in` is untouched where it is not also `out`, and `out` is
+ * undefined.
  *
  * Bits: results that reduce are bitwise the same on all ranks, and from run to run for the same
  * call, settings, number of ranks and placement of ranks on hosts. With RDTRAIN_RANK_ORDER=1 they

@@ -29,6 +29,7 @@ const char *rdt_strerror(int status)
 	case RDT_ERR_AUTH: return "not authenticated";
 	case RDT_ERR_ABORTED: return "aborted";
 	case RDT_ERR_SYSTEM: return "system call failed";
+	case RDT_ERR_CORRUPT: return "data corrupted on the way";
 	}
 	return "unknown status";
 }

@@ -110,7 +110,7 @@ static void keep_verdict(struct client *c, const struct rdt_message *m)
 	copy_text(c->verdict_text, sizeof(c->verdict_text), m->text);
 	c->verdict = (struct rdt_verdict){
 		.status =
-			m->status < 0 && m->status >= RDT_ERR_SYSTEM ? m->status : RDT_ERR_ABORTED,
+			m->status < 0 && m->status >= RDT_ERR_CORRUPT ? m->status : RDT_ERR_ABORTED,
 		.rank = m->rank < (uint32_t)c->who.world ? (int)m->rank : -1,
 		.text = c->verdict_text,
 		.lost = c->lost,
@@ -215,7 +215,7 @@ static int as_told(const struct rdt_message *m)
 
 	if (status == RDT_OK)
 		return RDT_OK;
-	if (status > 0 || status < RDT_ERR_SYSTEM)
+	if (status > 0 || status < RDT_ERR_CORRUPT)
 		status = RDT_ERR_SYSTEM;
 	return rdt_err((enum rdt_status)status, "%s", m->text);
 }

@@ -11,6 +11,7 @@
 
 #include "lib/engine/board.h"
 
+#include "records.h"
 #include "shape.h"
 #include "transfer.h"
 
@@ -226,7 +227,6 @@ static uint64_t larger(uint64_t a, uint64_t b)
 static int lay_out(rdt_plan *plan, const struct emitted *e)
 {
 	struct rdt_program *p = &plan->program;
-	rdt_comm *comm = plan->comm;
 	uint16_t room = 1;
 	long waits = 0;
 	int slots_that_fit;
@@ -259,16 +259,23 @@ static int lay_out(rdt_plan *plan, const struct emitted *e)
 
 	/* Peers are at most one run ahead of this rank, in each slot. */
 	plan->reserved = waits * 2 * p->n_slots;
-
-	if (p->scratch_stride && comm->n_transports && !rdt_wire_sends(plan)) {
-		uint64_t bytes =
-			p->scratch_stride * (uint64_t)p->scratch_epochs * (uint64_t)p->n_slots;
-
-		if (plan->wire)
-			bytes += RDT_WIRE_HEADERS;
-		return rdt_memory_new(comm, bytes, &plan->scratch);
-	}
 	return 0;
+}
+
+/* Of all slots and epochs; behind it a wire's headers, and what RDTRAIN_CHECK=1 needs. */
+static int make_scratch(rdt_plan *plan)
+{
+	const struct rdt_program *p = &plan->program;
+	uint64_t bytes = p->scratch_stride * (uint64_t)p->scratch_epochs * (uint64_t)p->n_slots;
+
+	if (plan->wire)
+		bytes += RDT_WIRE_HEADERS;
+	if (rdt_wire_sends(plan))
+		bytes = 0;
+	bytes = rdt_records_place(plan, bytes);
+	if (!bytes || !plan->comm->n_transports)
+		return 0;
+	return rdt_memory_new(plan->comm, bytes, &plan->scratch);
 }
 
 /* Which link leads to each rank; -1: none. */
@@ -307,6 +314,10 @@ int rdt_bind(rdt_plan *plan, const struct rdt_algorithm *algorithm, struct rdt_s
 		status = lay_out(plan, &emitted);
 	if (!status)
 		status = bind_all(plan, &emitted, link_of);
+	if (!status)
+		status = rdt_records_make(plan);
+	if (!status)
+		status = make_scratch(plan);
 	free_emitted(&emitted);
 	free(link_of);
 	return status;
@@ -338,6 +349,8 @@ int rdt_bind_again(rdt_plan *plan, const struct rdt_algorithm *algorithm, struct
 		free_schedules(&plan->program);
 		plan->program.n_windows = shaper->n_windows;
 		status = bind_all(plan, &emitted, link_of);
+		if (!status)
+			status = rdt_records_fit(plan);
 	}
 	free_emitted(&emitted);
 	free(link_of);
@@ -369,8 +382,9 @@ void rdt_bind_buffers(rdt_plan *plan, const struct rdt_call *call)
  * ------------------------------------------------------------------------------------ */
 
 /*
- * What a rank tells its peers of a plan: for each transport, for each buffer, a byte of length and
- * as many bytes of exported memory; length 0 where there is nothing to go to.
+ * What a rank tells its peers of a plan: where its records lie, then, for each transport, for each
+ * buffer, a byte of length and as many bytes of exported memory; length 0 where there is nothing to
+ * go to.
  */
 /* The memory behind a buffer that peers may go to, or NULL. */
 static struct rdt_mem *exported(rdt_plan *plan, int t, int b, const struct rdt_agreed *agreed,
@@ -391,11 +405,16 @@ static struct rdt_mem *exported(rdt_plan *plan, int t, int b, const struct rdt_a
 	return rdt_mem_table_find(&comm->memory, *base, *bytes);
 }
 
+size_t rdt_bind_blob(const rdt_comm *comm)
+{
+	return RDT_TRANSPORTS * RDT_BUFFER_COUNT * (1 + RDT_EXPORT_MAX) + rdt_records_blob(comm);
+}
+
 int rdt_bind_export(rdt_plan *plan, const struct rdt_agreed *agreed, unsigned char *blob,
 		    size_t *length)
 {
 	rdt_comm *comm = plan->comm;
-	size_t at = 0;
+	size_t at = rdt_records_export(plan, blob);
 
 	for (int t = 0; t < comm->n_transports; t++)
 		for (int b = 0; b < RDT_BUFFER_COUNT; b++) {
@@ -424,7 +443,10 @@ int rdt_bind_import(rdt_plan *plan, int l, const unsigned char *blob, size_t len
 {
 	struct rdt_link *link = &plan->program.links[l];
 	size_t at = 0;
+	int status = rdt_records_import(plan, l, blob, length, &at);
 
+	if (status)
+		return status;
 	for (int t = 0; t <= link->transport; t++)
 		for (int b = 0; b < RDT_BUFFER_COUNT; b++) {
 			size_t n = at < length ? blob[at] : 0;
@@ -434,9 +456,8 @@ int rdt_bind_import(rdt_plan *plan, int l, const unsigned char *blob, size_t len
 					       "rank %d sent a malformed description of its memory",
 					       link->peer);
 			if (t == link->transport && n && link->used & 1u << b) {
-				int status = link->ops->mem_import(link->ep, blob + at + 1, n,
-								   &link->remote[b]);
-
+				status = link->ops->mem_import(link->ep, blob + at + 1, n,
+							       &link->remote[b]);
 				if (status)
 					return rdt_fail_peer(plan->comm, link->peer, status);
 				if (link->ops->mem_map)
@@ -505,20 +526,14 @@ int rdt_bind_forget(rdt_comm *comm, uint64_t number)
 }
 
 static int exchange(rdt_plan *plan, uint64_t sequence, const struct rdt_agreed *agreed,
-		    int64_t deadline)
+		    unsigned char *blob, size_t room, int64_t deadline)
 {
 	struct rdt_program *p = &plan->program;
 	rdt_comm *comm = plan->comm;
-	unsigned char blob[RDT_BIND_BLOB];
 	char key[RDT_KEY_MAX];
 	size_t length;
 	int status;
 
-	for (int l = 0; l < p->n_links; l++)
-		rdt_bind_attach(plan, l);
-	status = rdt_bind_reserve(plan);
-	if (status || p->n_links == 0)
-		return status;
 	status = rdt_bind_export(plan, agreed, blob, &length);
 	if (status)
 		return status;
@@ -529,7 +544,7 @@ static int exchange(rdt_plan *plan, uint64_t sequence, const struct rdt_agreed *
 	/* Every peer's blob is waited for, also where nothing is written: a notification sent
 	 * before the peer has looked at its counters would be lost. */
 	for (int l = 0; l < p->n_links; l++) {
-		length = sizeof(blob);
+		length = room;
 		status = rdt_peers_get(comm, p->links[l].peer, key, blob, &length, deadline);
 		if (status == 0 && p->links[l].used)
 			status = rdt_bind_import(plan, l, blob, length);
@@ -543,8 +558,20 @@ int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, const struct rdt_agreed
 		      int64_t deadline)
 {
 	struct rdt_program *p = &plan->program;
-	int status = exchange(plan, sequence, agreed, deadline);
+	size_t room = rdt_bind_blob(plan->comm);
+	unsigned char *blob;
+	int status;
 
+	for (int l = 0; l < p->n_links; l++)
+		rdt_bind_attach(plan, l);
+	status = rdt_bind_reserve(plan);
+	if (status || p->n_links == 0)
+		return status;
+	blob = malloc(room);
+	if (!blob)
+		return rdt_err(RDT_ERR_NOMEM, "out of memory to make a plan known");
+	status = exchange(plan, sequence, agreed, blob, room, deadline);
+	free(blob);
 	p->board = !status && plan->algorithm->emit == rdt_emit_board && rdt_board_suits(p);
 	return status;
 }
@@ -562,6 +589,7 @@ void rdt_bind_free(rdt_plan *plan)
 		comm->transports[t].ops->reserve(comm->transports[t].handle, -plan->reserved);
 	if (plan->scratch)
 		rdt_memory_free(comm, plan->scratch);
+	rdt_records_free(plan);
 	free_schedules(p);
 	free(p->links);
 	free(p->consumed);

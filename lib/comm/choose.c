@@ -105,7 +105,10 @@ static const struct rdt_algorithm *forced(const rdt_comm *comm, const struct rdt
 		rdt_collective_name(collective), name,
 		!a	   ? "there is none of that name"
 		: !ordered ? "it does not sum in the order of ranks, as RDTRAIN_RANK_ORDER asks"
-			   : "it does not suit these hosts, memory or block lengths",
+		: comm->config.check
+			? "it reads in other ranks' memory, of which RDTRAIN_CHECK=1 can check "
+			  "nothing, or it does not suit these hosts or block lengths"
+			: "it does not suit these hosts, memory or block lengths",
 		others);
 	return NULL;
 }
@@ -174,7 +177,8 @@ void rdt_choice_explain(rdt_comm *comm, const struct rdt_shaper *s, char *text, 
 	what.bytes = measure(comm, s);
 	n = rdt_predict(&what, s->call->collective, comm->config.rank_order, candidates);
 	for (int i = 0; i < n && used < size; i++)
-		if (candidates[i].outcome == RDT_SIMULATED)
+		if (candidates[i].outcome == RDT_SIMULATED &&
+		    rdt_algorithm_applies(candidates[i].algorithm, comm->size, &s->shape))
 			used += (size_t)snprintf(
 				text + used, size - used, "%s%s %.1f us",
 				used ? ", " : "; predicted: ", candidates[i].algorithm->name,

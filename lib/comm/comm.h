@@ -19,6 +19,7 @@
  *	choose.c    which algorithm
  *	shape.c     call -> the shapes of its windows
  *	bind.c      schedule -> program
+ *	records.c   room for what RDTRAIN_CHECK=1 compares
  *	journal.c   do all ranks make the same calls?
  *	transfer.c  send and receive
  *	request.c   operations in flight
@@ -300,8 +301,8 @@ int rdt_bind_exchange(rdt_plan *plan, uint64_t sequence, const struct rdt_agreed
 		      int64_t deadline);
 void rdt_bind_free(rdt_plan *plan);
 /* The parts of the exchange. Receives and scratch; what this rank's buffers are to peers, at most
- * RDT_BIND_BLOB bytes; a link's endpoint; a peer's buffers. */
-#define RDT_BIND_BLOB (RDT_TRANSPORTS * RDT_BUFFER_COUNT * (1 + RDT_EXPORT_MAX))
+ * rdt_bind_blob() bytes; a link's endpoint; a peer's buffers. */
+size_t rdt_bind_blob(const rdt_comm *comm);
 int rdt_bind_reserve(rdt_plan *plan);
 int rdt_bind_export(rdt_plan *plan, const struct rdt_agreed *agreed, unsigned char *blob,
 		    size_t *length);

@@ -69,6 +69,9 @@ static const struct {
 	{ "RDTRAIN_RANK_ORDER", "0",
 	  "1: sum in the order of ranks only: the same bits whatever the placement and the "
 	  "algorithm (rank 0's value holds for all)" },
+	{ "RDTRAIN_CHECK", "0",
+	  "1: a hash travels with all data, and is compared before they are used (rank 0's value "
+	  "holds for all)" },
 	{ "RDTRAIN_WINDOW", "by size",
 	  "bytes of one window, 4096 to 4194304 (rank 0's value holds for all)" },
 	{ "RDTRAIN_TRACE", "",
@@ -216,7 +219,7 @@ static int read_progress(bool *thread)
 
 int rdt_config_read(const struct rdt_options *options, struct rdt_config *config)
 {
-	int cma = 1, rank_order = 0, status;
+	int cma = 1, rank_order = 0, check = 0, status;
 	long window = 0;
 
 	*config = (struct rdt_config){
@@ -244,6 +247,7 @@ int rdt_config_read(const struct rdt_options *options, struct rdt_config *config
 	    (status = read_int("RDTRAIN_LOCAL_SIZE", 1, INT_MAX, &config->local_size)) ||
 	    (status = read_integer("RDTRAIN_WINDOW", 4096, 4 << 20, &window)) ||
 	    (status = read_int("RDTRAIN_RANK_ORDER", 0, 1, &rank_order)) ||
+	    (status = read_int("RDTRAIN_CHECK", 0, 1, &check)) ||
 	    (status = read_progress(&config->progress_thread)) ||
 	    (status = read_algorithms(config)))
 		return status;
@@ -254,6 +258,7 @@ int rdt_config_read(const struct rdt_options *options, struct rdt_config *config
 		config->local_size = 0;
 	config->cma = cma;
 	config->rank_order = rank_order;
+	config->check = check;
 	config->window = (uint64_t)window;
 	return 0;
 }

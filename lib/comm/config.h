@@ -36,6 +36,7 @@ struct rdt_config {
 	uint64_t window;				    /* bytes; 0: chosen by size */
 	char algorithm[RDT_COLL_COUNT][RDT_ALGORITHM_NAME]; /* by collective; "": chosen */
 	bool rank_order; /* only algorithms that sum in the order of ranks */
+	bool check;	 /* a hash travels with all data */
 };
 
 /* Options win over the environment. INVALID names the option or variable, and what it may be. */

@@ -38,7 +38,7 @@ int rdt_comm_size(const rdt_comm *comm)
 
 /* The settings that must be the same everywhere are rank 0's. */
 struct common {
-	uint64_t window, rank_order;
+	uint64_t window, rank_order, check;
 	struct rdt_model model;
 	char algorithm[RDT_COLL_COUNT][RDT_ALGORITHM_NAME];
 };
@@ -79,7 +79,8 @@ static int find_model(const rdt_comm *comm, struct rdt_model *model)
 static int share_settings(rdt_comm *comm, int64_t deadline)
 {
 	struct common common = { .window = comm->config.window,
-				 .rank_order = comm->config.rank_order };
+				 .rank_order = comm->config.rank_order,
+				 .check = comm->config.check };
 	size_t length = sizeof(common);
 	int status;
 
@@ -98,6 +99,7 @@ static int share_settings(rdt_comm *comm, int64_t deadline)
 			       length, sizeof(common));
 	comm->config.window = common.window;
 	comm->config.rank_order = common.rank_order;
+	comm->config.check = common.check;
 	memcpy(comm->config.algorithm, common.algorithm, sizeof(common.algorithm));
 	for (int c = 0; c < RDT_COLL_COUNT; c++)
 		comm->config.algorithm[c][RDT_ALGORITHM_NAME - 1] = '\0';

@@ -70,7 +70,7 @@ static void name_lost(const rdt_comm *comm, char *text, size_t size)
 static bool everybodys(int status)
 {
 	return status == RDT_ERR_PEER_LOST || status == RDT_ERR_TIMEOUT ||
-	       status == RDT_ERR_MISMATCH || status == RDT_ERR_ABORTED;
+	       status == RDT_ERR_MISMATCH || status == RDT_ERR_CORRUPT || status == RDT_ERR_ABORTED;
 }
 
 static void take_verdict(rdt_comm *comm, const struct rdt_verdict *v)
@@ -85,8 +85,8 @@ static void take_verdict(rdt_comm *comm, const struct rdt_verdict *v)
 	if (!everybodys(comm->failed))
 		return;
 	if (!mine) {
-		/* A loss, a deadline and a mismatch are everybody's; what else ended that rank was
-		 * its own. */
+		/* A loss, a deadline, a mismatch and a corruption are everybody's; what else ended
+		 * that rank was its own. */
 		comm->failed = everybodys(v->status) ? v->status : RDT_ERR_ABORTED;
 		snprintf(comm->failure, sizeof(comm->failure),
 			 v->rank < 0 ? "%s" : "%s (told by rank %d)", v->text, v->rank);

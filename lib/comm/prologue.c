@@ -84,7 +84,8 @@ static uint32_t flags_of(rdt_comm *comm, struct rdt_mem *const mem[BUFFERS],
 
 	if (!bytes[RDT_OUTPUT] || (mem[RDT_OUTPUT] && can_be_put_into(comm, mem[RDT_OUTPUT])))
 		flags |= RDT_OFFER_OUTPUT;
-	if ((!bytes[RDT_INPUT] || (mem[RDT_INPUT] && mem[RDT_INPUT]->block.base)) &&
+	if (!comm->config.check &&
+	    (!bytes[RDT_INPUT] || (mem[RDT_INPUT] && mem[RDT_INPUT]->block.base)) &&
 	    (!bytes[RDT_OUTPUT] || (mem[RDT_OUTPUT] && mem[RDT_OUTPUT]->block.base)))
 		flags |= RDT_OFFER_MAPPED;
 	return flags;

@@ -183,7 +183,8 @@ int rdt_shaper_open(struct rdt_shaper *s, const rdt_comm *comm, const struct rdt
 		.ragged = call->counts != NULL,
 		.mapped = agreed->mapped,
 		.in_place = rdt_call_is_exchange_in_place(call),
-		.host = call->collective == RDT_COLL_SEND ? NULL : comm->host,
+		/* What one rank reads in another's memory comes with no hash. */
+		.host = call->collective == RDT_COLL_SEND || comm->config.check ? NULL : comm->host,
 	};
 	if (!has_in(call->collective) && !has_out(call->collective)) {
 		s->longest = barrier ? 0 : call->count * s->elem;

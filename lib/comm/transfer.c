@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "lib/base/clock.h"
+#include "lib/engine/check.h"
 
 #include "shape.h"
 
@@ -22,7 +23,7 @@ struct header {
 	uint64_t number; /* from 1 */
 	uint64_t count;
 	uint32_t type, zero;
-	uint64_t zeros;
+	uint64_t self; /* check: hash of the fields before; else 0 */
 };
 
 _Static_assert(2 * sizeof(struct header) == RDT_WIRE_HEADERS, "two headers behind the slots");
@@ -98,13 +99,53 @@ static void key_for(char *key, size_t size, int rank)
 	snprintf(key, size, "pair/%d", rank);
 }
 
-static int open_pair(rdt_comm *comm, int peer, struct rdt_pair **out)
+/* What the peer's puts go to: data and headers in the scratch of `in`, and, with RDTRAIN_CHECK=1,
+ * the records of its answers in that of `out`. Each as long as two bytes before it say. */
+static int tell_pair(rdt_comm *comm, int peer, struct rdt_pair *pair)
 {
 	const struct rdt_agreed agreed = { 0 };
-	struct rdt_pair *pair = calloc(1, sizeof(*pair));
-	unsigned char blob[RDT_BIND_BLOB];
+	unsigned char *blob = malloc(2 * (2 + rdt_bind_blob(comm)));
 	char key[RDT_KEY_MAX];
-	size_t length;
+	size_t at = 0;
+	int status = 0;
+
+	if (!blob)
+		return rdt_err(RDT_ERR_NOMEM, "out of memory for sends to rank %d", peer);
+	for (int i = 0; i < 2 && !status; i++) {
+		size_t length = 0;
+
+		status = rdt_bind_export(i ? pair->out : pair->in, &agreed, blob + at + 2, &length);
+		blob[at] = (unsigned char)length;
+		blob[at + 1] = (unsigned char)(length >> 8);
+		at += 2 + length;
+	}
+	key_for(key, sizeof(key), peer);
+	if (!status)
+		status = rdt_peers_put(comm, key, blob, at);
+	free(blob);
+	return status;
+}
+
+static int take_pair(struct rdt_pair *pair, int peer, const unsigned char *blob, size_t length)
+{
+	size_t at = 0;
+	int status = 0;
+
+	for (int i = 0; i < 2 && !status; i++) {
+		size_t n = at + 2 <= length ? blob[at] | (size_t)blob[at + 1] << 8 : 0;
+
+		if (at + 2 > length || n > length - at - 2)
+			return rdt_err(RDT_ERR_SYSTEM,
+				       "rank %d sent a malformed description of its memory", peer);
+		status = rdt_bind_import(i ? pair->in : pair->out, 0, blob + at + 2, n);
+		at += 2 + n;
+	}
+	return status;
+}
+
+static int open_pair(rdt_comm *comm, int peer, struct rdt_pair **out)
+{
+	struct rdt_pair *pair = calloc(1, sizeof(*pair));
 	int status;
 
 	if (!pair)
@@ -114,10 +155,7 @@ static int open_pair(rdt_comm *comm, int peer, struct rdt_pair **out)
 	if (!status)
 		status = make_wire(comm, peer, comm->rank, &pair->in);
 	if (!status)
-		status = rdt_bind_export(pair->in, &agreed, blob, &length);
-	key_for(key, sizeof(key), peer);
-	if (!status)
-		status = rdt_peers_put(comm, key, blob, length);
+		status = tell_pair(comm, peer, pair);
 	if (!status && !comm->peers[peer].ep)
 		status = rdt_peers_begin(comm, peer, rdt_deadline(comm->config.timeout_s));
 	if (status)
@@ -132,25 +170,30 @@ static int open_pair(rdt_comm *comm, int peer, struct rdt_pair **out)
 /* Has the other side opened? 1: the pair is up now. */
 static int look(rdt_comm *comm, int peer, struct rdt_pair *pair)
 {
-	unsigned char blob[RDT_BIND_BLOB];
-	size_t length = sizeof(blob);
+	size_t room = 2 * (2 + rdt_bind_blob(comm)), length = room;
+	unsigned char *blob;
 	char key[RDT_KEY_MAX];
 	int status;
 
 	if (!comm->peers[peer].up)
 		return 0;
+	blob = malloc(room);
+	if (!blob)
+		return rdt_err(RDT_ERR_NOMEM, "out of memory for sends to rank %d", peer);
 	key_for(key, sizeof(key), comm->rank);
 	comm->asking = true;
 	status = comm->boot_ops->look(comm->boot, peer, key, blob, &length);
 	comm->asking = false;
+	if (status > 0) {
+		rdt_bind_attach(pair->out, 0);
+		rdt_bind_attach(pair->in, 0);
+		status = take_pair(pair, peer, blob, length < room ? length : room);
+		pair->up = !status;
+		status = status ? status : 1;
+	}
+	free(blob);
 	if (status <= 0)
 		return status;
-	rdt_bind_attach(pair->out, 0);
-	rdt_bind_attach(pair->in, 0);
-	status = rdt_bind_import(pair->out, 0, blob, length);
-	if (status)
-		return status;
-	pair->up = true;
 	comm->opening--;
 	return 1;
 }
@@ -247,6 +290,11 @@ int rdt_transfer_start(struct rdt_request *request)
 	return status;
 }
 
+static uint64_t self_of(const struct header *header)
+{
+	return rdt_hash(header, offsetof(struct header, self));
+}
+
 static int put_header(rdt_plan *plan)
 {
 	struct rdt_wire *wire = plan->wire;
@@ -298,6 +346,8 @@ int rdt_transfer_begin(rdt_plan *plan)
 	wire->header = (struct header){ .number = wire->messages,
 					.count = call->count,
 					.type = (uint32_t)call->type };
+	if (plan->comm->config.check)
+		wire->header.self = self_of(&wire->header);
 	if (!status && wire->sends)
 		status = put_header(plan);
 	if (status)
@@ -318,6 +368,15 @@ int rdt_transfer_check(rdt_plan *plan)
 	if (wire->sends)
 		return 0;
 	theirs = (const struct header *)(plan->scratch->base + wire->offset) + wire->messages % 2;
+	if (plan->comm->config.check && theirs->self != self_of(theirs)) {
+		char way[256];
+
+		rdt_check_way(&plan->program.links[0], way, sizeof(way));
+		return rdt_fail(plan->comm, RDT_ERR_CORRUPT, -1,
+				"the header of message %" PRIu64
+				" from rank %d to rank %d changed on the way, which is %s",
+				mine->number, call.root, call.peer, way);
+	}
 	if (__atomic_load_n(&theirs->number, __ATOMIC_ACQUIRE) != mine->number ||
 	    (theirs->count == mine->count && theirs->type == mine->type))
 		return 0;

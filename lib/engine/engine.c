@@ -10,6 +10,7 @@
 #include "lib/base/error.h"
 
 #include "board.h"
+#include "check.h"
 #include "step.h"
 
 /* Enters slot `s` for `window`; windows of a slot only go up. */
@@ -82,7 +83,11 @@ static int put(struct rdt_program *p, int s, unsigned lane,
 		put.remote = link->remote[dst->buffer];
 		put.offset = link->offset[dst->buffer] + rdt_position(p, s, dst);
 	}
-	status = link->ops->put(link->ep, &put);
+	if (__builtin_expect(p->check != NULL, 0))
+		status = rdt_check_put(p, step->link, lane, &put, dst->buffer,
+				       put.length ? rdt_position(p, s, dst) : 0);
+	else
+		status = link->ops->put(link->ep, &put);
 	if (status)
 		return status;
 	if (--link->puts_left == 0)
@@ -90,7 +95,8 @@ static int put(struct rdt_program *p, int s, unsigned lane,
 	return 0;
 }
 
-static bool notified(struct rdt_program *p, unsigned lane, const struct rdt_bound_step *step)
+/* 1: the notifications are there; 0: not yet; negative: what they announce is not what was sent. */
+static int notified(struct rdt_program *p, unsigned lane, const struct rdt_bound_step *step)
 {
 	const struct rdt_link *link = &p->links[step->link];
 	uint32_t *consumed = &p->consumed[step->link * p->n_slots * p->n_lanes + lane];
@@ -99,9 +105,15 @@ static bool notified(struct rdt_program *p, unsigned lane, const struct rdt_boun
 				       __ATOMIC_ACQUIRE);
 
 	if (!rdt_reached(now, *consumed + step->count))
-		return false;
+		return 0;
 	*consumed += step->count;
-	return true;
+	if (__builtin_expect(p->check != NULL, 0)) {
+		int status = rdt_check_arrived(p, step->link, lane, step->count);
+
+		if (status)
+			return status;
+	}
+	return 1;
 }
 
 static void copy(struct rdt_program *p, int s, const struct rdt_bound_schedule *schedule,
@@ -136,10 +148,13 @@ static int run_lane(struct rdt_program *p, int s, int l)
 				return done;
 			break;
 		}
-		case RDT_WAIT:
-			if (!notified(p, lane, step))
-				return done;
+		case RDT_WAIT: {
+			int there = notified(p, lane, step);
+
+			if (there <= 0)
+				return there ? there : done;
 			break;
+		}
 		case RDT_REDUCE: rdt_step_reduce(p, s, schedule, step); break;
 		case RDT_COPY: copy(p, s, schedule, step); break;
 		}

@@ -60,10 +60,14 @@ struct rdt_link {
 	struct rdt_remote *remote[RDT_BUFFER_COUNT]; /* NULL where no step goes */
 	char *mapped[RDT_BUFFER_COUNT];		     /* where the buffer is mapped here; or NULL */
 	uint64_t offset[RDT_BUFFER_COUNT];	     /* of the buffer within `remote` */
+	uint64_t records; /* check: of this rank's puts, in the peer's SCRATCH */
+	uint32_t ring;	  /* check: how many for each lane */
 	/* running state */
 	uint64_t puts_left; /* PUTs still to come in this operation */
 	uint64_t quiet_at;  /* ep's `completed` must reach this before the operation is over */
 };
+
+struct rdt_check;
 
 #define RDT_TRANSPORTS 2 /* at most, in one communicator */
 
@@ -105,7 +109,8 @@ struct rdt_program {
 	struct rdt_link *links;
 	int n_links;
 
-	bool board; /* runs by board.h */
+	bool board;		 /* runs by board.h */
+	struct rdt_check *check; /* check.h; NULL: data are used as they come */
 
 	/* how far */
 	bool running;

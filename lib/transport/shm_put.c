@@ -60,6 +60,10 @@ int rdt_shm_put(struct rdt_ep *ep, const struct rdt_put *put)
 		if (status)
 			return status;
 	}
+	ep->head.posted++;
+	ep->head.completed++;
+	if (put->flags & RDT_PUT_SILENT)
+		return 0;
 	counter = &ep->out[put->channel];
 	/* release: who sees the count sees the data. Only this rank writes it, so no
 	 * read-modify-write. */
@@ -72,8 +76,6 @@ int rdt_shm_put(struct rdt_ep *ep, const struct rdt_put *put)
 	 */
 	atomic_thread_fence(memory_order_seq_cst);
 	rdt_shm_nudge(ep);
-	ep->head.posted++;
-	ep->head.completed++;
 	return 0;
 }
 

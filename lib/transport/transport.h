@@ -75,6 +75,8 @@ struct rdt_ep_head {
 enum {
 	RDT_PUT_LAST = 1u, /* the caller will wait for posted == completed after this one: make sure
 			      it comes */
+	RDT_PUT_SILENT = 2u, /* without a notification: that of the next put on this channel says
+				that this one has arrived, too; length > 0 */
 };
 
 struct rdt_put {

@@ -198,7 +198,8 @@ int rdt_verbs_put(struct rdt_ep *endpoint, const struct rdt_put *put)
 	struct ibv_send_wr wr = {
 		.sg_list = put->length ? &sge : NULL,
 		.num_sge = put->length ? 1 : 0,
-		.opcode = IBV_WR_RDMA_WRITE_WITH_IMM,
+		.opcode = put->flags & RDT_PUT_SILENT ? IBV_WR_RDMA_WRITE
+						      : IBV_WR_RDMA_WRITE_WITH_IMM,
 		.send_flags = (signal ? IBV_SEND_SIGNALED : 0u) |
 			      (in_line && put->length ? IBV_SEND_INLINE : 0u),
 		.imm_data = htonl(put->channel),
