@@ -30,8 +30,9 @@ static const struct timeval notice = { 3, 0 }, grace = { 5, 0 };
 
 struct worker {
 	struct job *job;
-	int rank;
-	pid_t pid; /* 0: not started, or reaped */
+	int rank;      /* at the start; where it has been replaced, in name only */
+	bool newcomer; /* it has been replaced */
+	pid_t pid;     /* 0: not started, or reaped */
 	struct output *out, *err;
 };
 
@@ -53,8 +54,10 @@ struct job {
 	struct worker *workers;
 	struct rlimit files;
 	int running;
-	bool started; /* all workers have been */
-	bool hurried; /* by a signal or the time limit: do not wait for ever for our reader */
+	long restarts;
+	bool succeeded; /* a worker has ended well */
+	bool started;	/* all workers have been */
+	bool hurried;	/* by a signal or the time limit: do not wait for ever for our reader */
 	enum stage stage;
 	char rendezvous[320], secret[256];
 	int status; /* exit status, once `decided` */
@@ -191,6 +194,34 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
 		event_base_loopbreak(job->base);
 }
 
+static int start_worker(struct worker *worker, int local_rank);
+
+/* Nobody is there any more, or, if another host has the service, somebody has ended well. */
+static bool is_over(const struct job *job)
+{
+	return job->succeeded || (job->server && !rdt_server_members(job->server));
+}
+
+/* Another one in its place. False: there is none to be. */
+static bool replace(struct worker *worker)
+{
+	struct job *job = worker->job;
+	int index = (int)(worker - job->workers);
+
+	if (job->stage != RUNNING || is_over(job) || job->restarts == job->settings.restarts)
+		return false;
+	job->restarts++;
+	output_free(worker->out);
+	output_free(worker->err);
+	worker->out = worker->err = NULL;
+	worker->newcomer = true;
+	if (start_worker(worker, index))
+		return false;
+	say(job, "pid %d takes its place (restart %ld of %ld)", (int)worker->pid, job->restarts,
+	    job->settings.restarts);
+	return true;
+}
+
 static void on_worker_end(struct worker *worker, const siginfo_t *end)
 {
 	struct job *job = worker->job;
@@ -212,7 +243,14 @@ static void on_worker_end(struct worker *worker, const siginfo_t *end)
 		say(job, "rank %d (pid %d) exited with status %d", worker->rank, (int)pid, status);
 	else if (job->settings.verbose)
 		say(job, "rank %d (pid %d) ended", worker->rank, (int)pid);
-	if (status == 0)
+	if (status == 0) {
+		job->succeeded = true;
+		return;
+	}
+	/* The job has ended before it could admit this one. */
+	if (worker->newcomer && is_over(job) && end->si_code == CLD_EXITED)
+		return;
+	if (replace(worker))
 		return;
 	decide(job, status);
 	if (job->stage == RUNNING && job->running > 0)
@@ -246,6 +284,7 @@ static int start_worker(struct worker *worker, int local_rank)
 	struct run_place place = {
 		.settings = &job->settings,
 		.rank = worker->rank,
+		.newcomer = worker->newcomer,
 		.local_rank = local_rank,
 		.rendezvous = job->rendezvous,
 		.secret = job->secret,

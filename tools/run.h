@@ -22,6 +22,7 @@
 
 struct run_settings {
 	long workers, nodes, node;
+	long restarts; /* of workers, in all */
 	const char *rendezvous, *secret_file, *transport, *job;
 	double timeout;
 	bool prefix, verbose;
@@ -39,6 +40,7 @@ int run_find_secret(const struct run_settings *settings, char *secret, size_t ro
 struct run_place {
 	const struct run_settings *settings;
 	int rank, local_rank;
+	bool newcomer; /* in the place of one that failed; without a rank until it is admitted */
 	const char *rendezvous, *secret;
 	struct rlimit files; /* the worker's own limit */
 };

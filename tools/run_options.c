@@ -13,13 +13,24 @@
 
 #define WORKERS_MAX 4096
 
-enum { OPTION_NODES = 256, OPTION_NODE, OPTION_RENDEZVOUS, OPTION_SECRET, OPTION_NO_PREFIX };
+enum {
+	OPTION_NODES = 256,
+	OPTION_NODE,
+	OPTION_RENDEZVOUS,
+	OPTION_SECRET,
+	OPTION_NO_PREFIX,
+	OPTION_RESTARTS
+};
 
 static const struct argp_option options[] = {
 	{ "workers", 'n', "N", 0, "How many workers to start on this host (default 1)", 0 },
 	{ "transport", 't', "auto|shm|verbs", 0, "How workers reach each other (RDTRAIN_TRANSPORT)",
 	  0 },
 	{ "timeout", 'T', "SECONDS", 0, "End the job after so long, with exit status 124", 0 },
+	{ "restarts", OPTION_RESTARTS, "N", 0,
+	  "Replace workers that fail, N in all, by new ones that the job may admit "
+	  "(RDTRAIN_JOIN=1), and leave the others running",
+	  0 },
 	{ "no-prefix", OPTION_NO_PREFIX, NULL, 0,
 	  "Do not put \"[RANK] \" before each line of output", 0 },
 	{ "verbose", 'v', NULL, 0, "Say who joins and leaves, and how workers end", 0 },
@@ -45,6 +56,8 @@ static const char doc[] =
 	"plus its signal; 124 at the time limit; 130 and 143 after SIGINT and SIGTERM; 127 when "
 	"COMMAND is not found, 126 when it cannot be executed; 1 when the job cannot be started; 2 "
 	"for wrong usage.\n\n"
+	"With --restarts the status is that of the workers that have not been replaced; a new one "
+	"that the job no longer admits does not count.\n\n"
 	"When one worker fails the others get 3 seconds to end by themselves, then SIGTERM, 5 "
 	"seconds later SIGKILL.";
 
@@ -103,6 +116,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		if (end == arg || *end || !(s->timeout > 0) || s->timeout > 1e8)
 			argp_error(state, "--timeout: \"%s\" is not a number of seconds", arg);
 		break;
+	case OPTION_RESTARTS: s->restarts = whole(state, "restarts", arg, 0, 1000000); break;
 	case 'v': s->verbose = true; break;
 	case 'j':
 		if (!rdt_job_name_ok(arg))

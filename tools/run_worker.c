@@ -51,8 +51,15 @@ static void set_environment(const struct run_place *place)
 {
 	const struct run_settings *s = place->settings;
 
-	set_number("RDTRAIN_RANK", place->rank, 1);
-	set_number("RDTRAIN_SIZE", s->workers * s->nodes, 1);
+	if (place->newcomer) {
+		unsetenv("RDTRAIN_RANK");
+		unsetenv("RDTRAIN_SIZE");
+		setenv("RDTRAIN_JOIN", "1", 1);
+	} else {
+		unsetenv("RDTRAIN_JOIN");
+		set_number("RDTRAIN_RANK", place->rank, 1);
+		set_number("RDTRAIN_SIZE", s->workers * s->nodes, 1);
+	}
 	set_number("RDTRAIN_LOCAL_RANK", place->local_rank, 1);
 	set_number("RDTRAIN_LOCAL_SIZE", s->workers, 1);
 	setenv("RDTRAIN_RENDEZVOUS", place->rendezvous, 1);

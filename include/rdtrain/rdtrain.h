@@ -122,6 +122,8 @@ struct rdt_options {
 	double timeout_s; /* RDTRAIN_TIMEOUT: deadline of one operation, seconds (default 600) */
 	double start_timeout_s; /* RDTRAIN_START_TIMEOUT: deadline for meeting the others (default
 				   60) */
+	int join; /* RDTRAIN_JOIN=1: no rank yet; wait until a job that runs admits this process
+		     with rdt_comm_grow (rank and world do not count) */
 };
 
 /*
@@ -172,6 +174,27 @@ int rdt_comm_abort(rdt_comm *comm);
  * this rank.
  */
 int rdt_comm_shrink(rdt_comm *comm, rdt_comm **survivors);
+
+/*
+ * Takes in the processes that wait to be admitted (rdt_options.join): *larger is a communicator of
+ * the ranks of `comm`, with the same numbers, and the newcomers after them; NULL when nobody waits.
+ * `comm` is as it was, and no operation may be in flight on it. Collective; for the newcomers it is
+ * their rdt_comm_create that returns.
+ * Errors: INVALID (a job that began as a single process has no rendezvous), and those of the
+ * collectives.
+ */
+int rdt_comm_grow(rdt_comm *comm, rdt_comm **larger);
+/*
+ * How many processes wait to be admitted, as far as this rank has heard: it asks nobody. Ranks may
+ * hear of one at different times, so let one of them decide for all whether to grow.
+ */
+int rdt_comm_waiting(rdt_comm *comm);
+
+/*
+ * The deadline of later operations on this communicator, in seconds, instead of
+ * rdt_options.timeout_s. Local; ranks may differ. Errors: INVALID.
+ */
+int rdt_comm_set_timeout(rdt_comm *comm, double seconds);
 
 /*
  * Leaves the communicator and frees it with its plans and all memory of rdt_alloc. Collective; on a
@@ -335,6 +358,9 @@ int rdt_recv_start(rdt_comm *comm, void *out, size_t count, enum rdt_type type, 
 int rdt_test(rdt_request *request, int *done);
 /* Waits until the request is over, frees it and returns its outcome. */
 int rdt_wait(rdt_request *request);
+/* The same with a deadline of its own, in seconds. When it passes, the communicator has failed, as
+ * at any deadline: TIMEOUT. */
+int rdt_wait_within(rdt_request *request, double seconds);
 
 /* ---- persistent plans --------------------------------------------------------------------------
  *
@@ -388,6 +414,8 @@ int rdt_plan_start(rdt_plan *plan);
 int rdt_plan_test(rdt_plan *plan, int *done);
 /* Waits until the plan is over; returns how it ended. 0 at once when it is not running. */
 int rdt_plan_wait(rdt_plan *plan);
+/* The same with a deadline of its own, as rdt_wait_within. */
+int rdt_plan_wait_within(rdt_plan *plan, double seconds);
 /* Collective. Waits for the plan first, should it be running, and for the other ranks if it never
  * ran. NULL is allowed. */
 void rdt_plan_destroy(rdt_plan *plan);
@@ -397,8 +425,8 @@ void rdt_plan_destroy(rdt_plan *plan);
  * With RDTRAIN_TRACE=FILE every operation of the job's communicator, and of those split from it, is
  * recorded with its times, bytes and algorithm, and written when the last of them is destroyed.
  * These two put spans of the program beside them: what it did meanwhile. Spans of one communicator
- * nest, each begin has its end. `name` is copied, at most 35 bytes of it. Without RDTRAIN_TRACE they
- * do nothing, and they never allocate nor call the system.
+ * nest, each begin has its end. `name` is copied, at most 35 bytes of it. Without RDTRAIN_TRACE
+ * they do nothing, and they never allocate nor call the system.
  */
 void rdt_trace_begin(rdt_comm *comm, const char *name);
 void rdt_trace_end(rdt_comm *comm);

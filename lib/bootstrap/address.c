@@ -59,15 +59,30 @@ static void set(int fd, int level, int option, int value)
 	(void)setsockopt(fd, level, option, &value, sizeof(value));
 }
 
+int rdt_keepalive(void)
+{
+	const char *text = getenv("RDTRAIN_KEEPALIVE"); /* checked by launcher.c */
+	int seconds = text ? atoi(text) : 0;
+
+	return seconds < 1 || seconds > RDT_KEEPALIVE_MAX ? RDT_KEEPALIVE : seconds;
+}
+
 void rdt_socket_tune(int fd)
 {
+	int seconds = rdt_keepalive(), half = seconds > 1 ? seconds / 2 : 1;
+
 	set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-	/* Asked after a second of silence, then every second: gone after three without an answer. A
-	 * process that computes for minutes is not silent: its kernel answers. */
+	/* Asked when half of the time was silent; gone when all of it was. A process that computes
+	 * for minutes is not silent: its kernel answers. */
 	set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-	set(fd, IPPROTO_TCP, TCP_KEEPIDLE, 1);
-	set(fd, IPPROTO_TCP, TCP_KEEPINTVL, 1);
-	set(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
-	/* The same for data that nobody acknowledges, which keep-alive does not cover. */
-	set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 4000);
+	set(fd, IPPROTO_TCP, TCP_KEEPIDLE, half);
+	set(fd, IPPROTO_TCP, TCP_KEEPINTVL, half);
+	set(fd, IPPROTO_TCP, TCP_KEEPCNT, 1);
+}
+
+void rdt_socket_give_up(int fd)
+{
+	/* A little less, so that the question of keep-alive at that time, which this governs too,
+	 * is not too early by a tick of the clock. */
+	set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, rdt_keepalive() * 1000 - 100);
 }

@@ -20,5 +20,14 @@ void rdt_address_text(const struct sockaddr *sa, socklen_t length, char *text, s
 
 /* No delay for small frames, and a silent host noticed in a few seconds. */
 void rdt_socket_tune(int fd);
+/* Keep-alive does not ask while data waits for an answer. Gives that up after the same time. Not
+ * for a peer that may not read for long: a full socket counts as no answer. */
+void rdt_socket_give_up(int fd);
+
+/* Seconds of silence after which the host at the other end is gone (RDTRAIN_KEEPALIVE), its default
+ * and the most that it may be. */
+int rdt_keepalive(void);
+#define RDT_KEEPALIVE 2
+#define RDT_KEEPALIVE_MAX 3600
 
 #endif

@@ -74,6 +74,7 @@ enum rdt_regroup_kind {
 enum rdt_generation_kind {
 	RDT_GROUP_STANDS = 1,	   /* all have joined the generation: it is made */
 	RDT_GROUP_LEFT_BEHIND = 2, /* processes that live were left behind */
+	RDT_GROUP_NOBODY = 4,	   /* there is nobody to admit (any more) */
 };
 
 /* The next generation, as agreed on. */

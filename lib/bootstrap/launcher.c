@@ -266,12 +266,44 @@ static int find_rank(const struct rdt_options *options, struct rdt_identity *id,
 	return RDT_OK;
 }
 
+/* A newcomer has no rank yet, and must know where the job is. */
+static int find_newcomer(const struct rdt_options *options, struct rdt_identity *id)
+{
+	int status = find_rendezvous(options, id);
+
+	if (!status && !id->rendezvous[0])
+		status =
+			rdt_err(RDT_ERR_INVALID,
+				"RDTRAIN_JOIN or the option join is set, but not where the job is; "
+				"set RDTRAIN_RENDEZVOUS to the HOST:PORT of its rendezvous");
+	if (!status)
+		status = find_job(options, false, id);
+	if (!status)
+		status = find_secret(options, id);
+	snprintf(id->source, sizeof(id->source), "a newcomer");
+	if (!status)
+		rdt_info("to be admitted to job %s, rendezvous %s", id->job, id->rendezvous);
+	return status;
+}
+
 int rdt_identity_find(const struct rdt_options *options, struct rdt_identity *id)
 {
+	const char *join = text_variable("RDTRAIN_JOIN");
+	const char *keepalive = text_variable("RDTRAIN_KEEPALIVE");
 	bool torchrun = false;
-	int status;
+	int status = 0, seconds;
 
 	memset(id, 0, sizeof(*id));
+	if (keepalive) /* address.c takes it from there */
+		status = whole_number("RDTRAIN_KEEPALIVE", keepalive, 1, RDT_KEEPALIVE_MAX,
+				      &seconds);
+	if (status)
+		return status;
+	if (join && strcmp(join, "0") && strcmp(join, "1"))
+		return rdt_err(RDT_ERR_INVALID, "RDTRAIN_JOIN is '%.40s'; it must be 0 or 1", join);
+	id->join = (options && options->join) || (join && *join == '1');
+	if (id->join)
+		return find_newcomer(options, id);
 	status = find_rendezvous(options, id);
 	if (!status)
 		status = find_rank(options, id, &torchrun);

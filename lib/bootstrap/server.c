@@ -298,7 +298,7 @@ int rdt_server_new(struct event_base *base, const struct rdt_server_config *conf
 	server->method = bio_method();
 	server->reap = event_new(base, -1, 0, on_reap, server);
 	server->resume = evtimer_new(base, on_resume, server);
-	if (!server->method || !server->reap || !server->resume) {
+	if (!server->method || !server->reap || !server->resume || !rdt_srv_pulse_start(server)) {
 		status = rdt_err(RDT_ERR_NOMEM, "no memory for the rendezvous service");
 		goto fail;
 	}
@@ -316,6 +316,11 @@ fail:
 int rdt_server_port(const struct rdt_server *server)
 {
 	return server->port;
+}
+
+unsigned rdt_server_members(const struct rdt_server *server)
+{
+	return server->members;
 }
 
 void rdt_server_free(struct rdt_server *server)
@@ -342,6 +347,8 @@ void rdt_server_free(struct rdt_server *server)
 		event_free(server->reap);
 	if (server->resume)
 		event_free(server->resume);
+	if (server->pulse)
+		event_free(server->pulse);
 	SSL_CTX_free(server->ctx);
 	rdt_srv_secrets_free(server->secrets);
 	free(server);

@@ -39,6 +39,8 @@ int rdt_server_new(struct event_base *base, const struct rdt_server_config *conf
 		   struct rdt_server **server);
 /* The port that was bound. */
 int rdt_server_port(const struct rdt_server *server);
+/* How many members its jobs have now. */
+unsigned rdt_server_members(const struct rdt_server *server);
 /* Ends the service. The last connections close when `base` runs again or is freed. */
 void rdt_server_free(struct rdt_server *server);
 

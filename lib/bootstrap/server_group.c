@@ -131,16 +131,16 @@ static void give_up(struct srv_group *g, int status, const char *text)
 	tell_all_waiting(job->server, job->name);
 }
 
-static void stand(struct srv_group *g)
+static void stand(struct srv_group *g, uint8_t kind)
 {
-	struct rdt_message m = { .type = RDT_MSG_GROUP, .kind = RDT_GROUP_STANDS };
+	struct rdt_message m = { .type = RDT_MSG_GROUP, .kind = kind };
 	struct srv_job *job = g->job;
 
 	for (uint32_t r = 0; r < job->world; r++)
 		if (job->members[r].excluded && job->members[r].state == SRV_HERE)
 			m.kind |= RDT_GROUP_LEFT_BEHIND;
 	rdt_srv_log(job->server, "job %s goes on as %s", job->name,
-		    g->formed ? g->name : job->name);
+		    kind == RDT_GROUP_NOBODY ? job->name : g->name);
 	event_del(g->timer);
 	g->open = g->formed = false;
 	for (uint32_t r = 0; r < job->world; r++)
@@ -214,7 +214,7 @@ static void form(struct srv_group *g, uint32_t members)
 static void decide(struct srv_group *g)
 {
 	struct srv_job *job = g->job;
-	bool stands = g->formed && !g->broken;
+	bool stands = g->formed && !g->broken, nobody;
 	uint32_t members = 0;
 
 	for (uint32_t r = 0; r < job->world; r++) {
@@ -224,11 +224,14 @@ static void decide(struct srv_group *g)
 		if (m->came && !(m->stands && m->grouped))
 			stands = false;
 	}
+	nobody = g->admit && (g->formed || !waiting_for(job->server, job->name));
 	for (const struct srv_newcomer *c = job->server->newcomers; c; c = c->next)
-		if (c->group == g && !c->stands)
-			stands = false;
-	if (stands || (g->admit && !g->formed && !waiting_for(job->server, job->name)))
-		stand(g);
+		if (c->group == g) {
+			stands &= c->stands;
+			nobody = false;
+		}
+	if (stands || nobody)
+		stand(g, nobody ? RDT_GROUP_NOBODY : RDT_GROUP_STANDS);
 	else
 		form(g, members);
 }
@@ -497,6 +500,22 @@ void rdt_srv_newcomer_gone(struct srv_conn *conn)
 	if (g) {
 		tell_broken(g);
 		check(g);
+	}
+}
+
+void rdt_srv_newcomers_over(struct rdt_server *server, const char *name)
+{
+	struct rdt_message m = { .type = RDT_MSG_GROUP, .status = RDT_ERR_ABORTED };
+
+	for (const struct srv_job *job = server->jobs; job; job = job->next)
+		if (same_stem(job->name, name))
+			return;
+	for (struct srv_newcomer *c = server->newcomers; c; c = c->next) {
+		if (!c->came || !same_stem(c->job, name))
+			continue;
+		snprintf(m.text, sizeof(m.text), "job %s has ended without admitting this process",
+			 c->job);
+		answer_newcomer(c, &m);
 	}
 }
 

@@ -370,6 +370,8 @@ void rdt_srv_gone(struct srv_conn *conn, bool orderly, const char *reason)
 {
 	struct srv_job *job = conn->job;
 	struct srv_member *member = &job->members[conn->rank];
+	struct rdt_server *server = job->server;
+	char name[sizeof(job->name)];
 
 	stop_waiting(conn);
 	member->conn = NULL;
@@ -393,7 +395,9 @@ void rdt_srv_gone(struct srv_conn *conn, bool orderly, const char *reason)
 			    "%" PRIu64 " to them",
 			    job->name, job->left + job->lost, job->world, job->bytes_in,
 			    job->bytes_out);
+		snprintf(name, sizeof(name), "%s", job->name);
 		rdt_srv_job_free(job);
+		rdt_srv_newcomers_over(server, name);
 	}
 }
 

@@ -7,6 +7,7 @@
  *	server_job.c	 one job: members, the store's requests, events
  *	server_fence.c	 its fences
  *	server_verdict.c how it ends, for all members alike
+ *	server_pulse.c	 silent hosts
  *	server_group.c	 who goes on in a next generation
  *	server_store.c	 its keys and values
  *	server_secret.c	 which key a job has
@@ -88,7 +89,7 @@ struct rdt_server {
 	struct rdt_server_config config; /* defaults filled in */
 	struct evconnlistener *listeners[RDT_SRV_LISTENERS];
 	unsigned n_listeners;
-	struct event *reap, *resume;
+	struct event *reap, *resume, *pulse;
 	SSL_CTX *ctx;
 	BIO_METHOD *method;
 	struct srv_secrets *secrets;
@@ -101,6 +102,9 @@ struct rdt_server {
 	struct srv_address *addresses[RDT_SRV_ADDRESS_BUCKETS];
 	unsigned char frame[RDT_FRAME_MAX]; /* where messages are put together */
 };
+
+/* Begins to look for silent hosts; server_pulse.c. */
+bool rdt_srv_pulse_start(struct rdt_server *server);
 
 void rdt_srv_log(struct rdt_server *server, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
@@ -201,6 +205,8 @@ void rdt_srv_group_free(struct srv_job *job);
 void rdt_srv_newcomer(struct srv_conn *conn, const struct rdt_message *hello);
 void rdt_srv_newcomer_request(struct srv_conn *conn, const struct rdt_message *request);
 void rdt_srv_newcomer_gone(struct srv_conn *conn);
+/* The last generation of that name has ended: nobody will admit them. */
+void rdt_srv_newcomers_over(struct rdt_server *server, const char *job);
 void rdt_srv_newcomers_free(struct rdt_server *server);
 /* Tells a new member how many wait to be admitted. */
 void rdt_srv_tell_waiting(struct srv_conn *conn);

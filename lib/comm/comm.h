@@ -109,6 +109,13 @@ struct rdt_request {
 	void *memory; /* freed with the request */
 };
 
+/* A deadline that a caller gives. */
+#define RDT_SECONDS_RULE "the deadline must be more than 0 and at most 1e9 seconds"
+static inline bool rdt_seconds_ok(double seconds)
+{
+	return seconds > 0 && seconds <= 1e9;
+}
+
 #define RDT_REQUESTS 256 /* operations in flight on one communicator; each may have a part */
 
 struct rdt_plan {
@@ -180,7 +187,8 @@ struct rdt_comm {
 	int opening;		      /* pairs begun and not up yet */
 	int64_t opening_next;	      /* when to look again */
 	int owner;		      /* the process that made it */
-	uint32_t generation;	      /* how often it has regrouped */
+	uint32_t generation;	      /* unlike that of any other of this job's */
+	struct rdt_bootstrap *alone;  /* of one that others have been in, and may join */
 	struct rdt_bootstrap *before; /* while a next generation joins: of the one before */
 	struct rdt_identity identity; /* for the communicators split from this one */
 	int n_cached;
@@ -213,7 +221,7 @@ struct rdt_comm {
 /* `before`, or NULL: the rendezvous of the generation before, which says when one of this one has
  * gone before it came. */
 int rdt_comm_join(const struct rdt_identity *identity, const struct rdt_config *config,
-		  struct rdt_bootstrap *before, uint32_t generation, rdt_comm **comm);
+		  struct rdt_bootstrap *before, rdt_comm **comm);
 /* Frees it, and waits for nobody. The others see a lost rank unless `orderly`. */
 void rdt_comm_release(rdt_comm *comm, bool orderly);
 

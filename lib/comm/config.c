@@ -21,6 +21,8 @@ static const struct {
 	{ "RDTRAIN_SIZE", "1", "how many workers there are" },
 	{ "RDTRAIN_LOCAL_RANK", "", "this worker's rank among those of its host" },
 	{ "RDTRAIN_LOCAL_SIZE", "", "how many workers run on this host" },
+	{ "RDTRAIN_JOIN", "0",
+	  "1: this worker has no rank yet, and waits until a job that runs admits it" },
 	{ "RDTRAIN_RENDEZVOUS", "", "HOST:PORT of the rendezvous service" },
 	{ "RDTRAIN_JOB", "default", "name of the job on that service" },
 	{ "RDTRAIN_SECRET", "", "the job's secret" },
@@ -31,6 +33,9 @@ static const struct {
 	{ "RDTRAIN_TRANSPORT", "auto", "auto, shm or verbs" },
 	{ "RDTRAIN_TIMEOUT", "600", "deadline of one operation, in seconds" },
 	{ "RDTRAIN_START_TIMEOUT", "60", "deadline for meeting the other workers, in seconds" },
+	{ "RDTRAIN_KEEPALIVE", "2",
+	  "seconds of silence on the connection to the rendezvous after which a host is lost, 1 to "
+	  "3600 (for the service, too)" },
 	{ "RDTRAIN_PROGRESS", "caller",
 	  "who moves operations on: caller (while it waits or tests), or thread (one of the "
 	  "library's, while the caller computes)" },

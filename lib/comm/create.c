@@ -137,6 +137,8 @@ void rdt_comm_release(rdt_comm *comm, bool orderly)
 	rdt_memory_close(comm);
 	if (comm->boot)
 		comm->boot_ops->close(comm->boot, orderly);
+	if (comm->alone)
+		comm->boot_ops->close(comm->alone, orderly);
 	rdt_peers_close(comm);
 	free(comm->fds);
 	free(comm->host);
@@ -155,8 +157,18 @@ static int check_options(const struct rdt_options *options)
 	return 0;
 }
 
+/* FNV-1a. Parts and later generations have names of their own. */
+static uint32_t number_of(const char *job)
+{
+	uint32_t hash = 2166136261u;
+
+	for (; *job; job++)
+		hash = (hash ^ (unsigned char)*job) * 16777619u;
+	return hash;
+}
+
 int rdt_comm_join(const struct rdt_identity *identity, const struct rdt_config *config,
-		  struct rdt_bootstrap *before, uint32_t generation, rdt_comm **out)
+		  struct rdt_bootstrap *before, rdt_comm **out)
 {
 	rdt_comm *comm = calloc(1, sizeof(*comm));
 	int status;
@@ -169,7 +181,7 @@ int rdt_comm_join(const struct rdt_identity *identity, const struct rdt_config *
 	comm->identity = *identity;
 	comm->owner = getpid();
 	comm->before = before;
-	comm->generation = generation;
+	comm->generation = number_of(identity->job);
 	rdt_requests_init(comm);
 	comm->peers = calloc((size_t)comm->size, sizeof(*comm->peers));
 	if (!comm->peers) {
@@ -234,7 +246,7 @@ int rdt_comm_create(const struct rdt_options *given, rdt_comm **out)
 	if (!status && identity.join)
 		status = rdt_comm_newcomer(&identity, &config, out);
 	else if (!status)
-		status = rdt_comm_join(&identity, &config, NULL, 0, out);
+		status = rdt_comm_join(&identity, &config, NULL, out);
 	if (!status)
 		(*out)->trace = trace;
 	else

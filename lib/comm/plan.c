@@ -371,7 +371,8 @@ static bool is_over(rdt_comm *comm, void *what)
 	return !((rdt_plan *)what)->program.running;
 }
 
-static int wait(rdt_plan *plan)
+/* seconds NULL: the communicator's deadline. */
+static int wait(rdt_plan *plan, const double *seconds)
 {
 	bool complete;
 
@@ -379,7 +380,7 @@ static int wait(rdt_plan *plan)
 		struct rdt_request *request = plan->transfer;
 
 		plan->transfer = NULL;
-		return rdt_wait(request);
+		return seconds ? rdt_wait_within(request, *seconds) : rdt_wait(request);
 	}
 	complete = is_complete(plan);
 	plan->pending = false;
@@ -388,7 +389,8 @@ static int wait(rdt_plan *plan)
 	if (!plan->program.running)
 		return 0;
 	return rdt_progress_until(plan->comm, is_over, plan,
-				  rdt_deadline(plan->comm->config.timeout_s), NULL);
+				  rdt_deadline(seconds ? *seconds : plan->comm->config.timeout_s),
+				  NULL);
 }
 
 int rdt_plan_wait(rdt_plan *plan)
@@ -398,7 +400,20 @@ int rdt_plan_wait(rdt_plan *plan)
 	if (!plan)
 		return rdt_err(RDT_ERR_INVALID, "rdt_plan_wait: no plan");
 	rdt_enter(plan->comm);
-	status = wait(plan);
+	status = wait(plan, NULL);
+	rdt_leave(plan->comm);
+	return status;
+}
+
+int rdt_plan_wait_within(rdt_plan *plan, double seconds)
+{
+	int status;
+
+	if (!plan || !rdt_seconds_ok(seconds))
+		return rdt_err(RDT_ERR_INVALID, "rdt_plan_wait_within: %s",
+			       plan ? RDT_SECONDS_RULE : "no plan");
+	rdt_enter(plan->comm);
+	status = wait(plan, &seconds);
 	rdt_leave(plan->comm);
 	return status;
 }
@@ -423,7 +438,7 @@ void rdt_plan_destroy(rdt_plan *plan)
 		return;
 	comm = plan->comm;
 	rdt_enter(comm);
-	wait(plan);
+	wait(plan, NULL);
 	/* When an operation has ended here, every peer has started it and so has read what it needs
 	 * of this rank's memory. A plan that never ran proves nothing of the kind. */
 	if (!plan->started && plan->program.n_links && !comm->failed)

@@ -22,7 +22,6 @@ struct regroup {
 	const struct rdt_bootstrap_ops *ops;
 	struct rdt_identity identity;
 	struct rdt_config config;
-	uint32_t generation;
 	int size_before; /* ranks of the generation before; 0: a newcomer does not know */
 	unsigned kind;
 	int64_t deadline;
@@ -34,6 +33,24 @@ static bool is_passing(int status)
 {
 	return status == RDT_ERR_PEER_LOST || status == RDT_ERR_ABORTED ||
 	       status == RDT_ERR_TIMEOUT || status == RDT_ERR_UNREACHABLE;
+}
+
+/* One that is alone now stays at the rendezvous, so that it can grow. */
+static int stay(const struct regroup *g, rdt_comm *alone)
+{
+	struct rdt_identity identity = alone->identity;
+	int status;
+
+	alone->boot_ops = g->ops;
+	status = g->ops->open(&identity, g->deadline, &alone->alone);
+	explicit_bzero(&identity, sizeof(identity));
+	return status;
+}
+
+/* Alone, a communicator has its connection to the rendezvous for this only. */
+static struct rdt_bootstrap *rendezvous_of(const rdt_comm *comm)
+{
+	return comm->boot ? comm->boot : comm->alone;
 }
 
 static int join(const struct regroup *g, const struct rdt_generation *group, rdt_comm **out)
@@ -56,8 +73,14 @@ static int join(const struct regroup *g, const struct rdt_generation *group, rdt
 		config.local_size += group->world - g->size_before;
 	if (config.local_size > group->world)
 		config.local_size = group->world;
-	status = rdt_comm_join(&identity, &config, g->boot, g->generation, out);
+	status = rdt_comm_join(&identity, &config, g->boot, out);
 	explicit_bzero(&identity, sizeof(identity));
+	if (!status && group->world == 1)
+		status = stay(g, *out);
+	if (status && *out) {
+		rdt_comm_release(*out, true);
+		*out = NULL;
+	}
 	if (!status)
 		(*out)->config.start_timeout_s = g->config.start_timeout_s;
 	return status;
@@ -84,11 +107,13 @@ static int regroup(struct regroup *g, rdt_comm **out)
 		if (comm)
 			rdt_comm_release(comm, false);
 		comm = NULL;
+		if (group.kind & RDT_GROUP_NOBODY)
+			return 0;
 		status = join(g, &group, &comm);
 		if (status && !is_passing(status))
 			break;
 		if (status)
-			rdt_info("generation %u does not stand (%s); once more", g->generation,
+			rdt_info("the next generation does not stand (%s); once more",
 				 rdt_last_error());
 	}
 	if (comm)
@@ -140,11 +165,10 @@ static int make_all_own(rdt_comm *comm)
 static struct regroup begin(rdt_comm *comm, unsigned kind)
 {
 	return (struct regroup){
-		.boot = comm->boot,
+		.boot = rendezvous_of(comm),
 		.ops = comm->boot_ops,
 		.identity = comm->identity,
 		.config = comm->config,
-		.generation = comm->generation + 1,
 		.size_before = comm->size,
 		.kind = kind,
 		.deadline = rdt_deadline(comm->config.timeout_s),
@@ -161,9 +185,9 @@ static int shrink(rdt_comm *comm, rdt_comm **survivors)
 	if (!comm->failed)
 		rdt_fail(comm, RDT_ERR_ABORTED, -1, "rank %d called rdt_comm_shrink", comm->rank);
 	g = begin(comm, 0);
-	if (comm->size == 1)
-		return rdt_comm_join(&g.identity, &g.config, NULL, g.generation, survivors);
-	if (!comm->boot)
+	if (comm->size == 1 && !comm->alone)
+		return rdt_comm_join(&g.identity, &g.config, NULL, survivors);
+	if (!g.boot)
 		return rdt_err(RDT_ERR_INVALID,
 			       "rdt_comm_shrink: rank %d has done so before with this communicator",
 			       comm->rank);
@@ -178,12 +202,10 @@ static int shrink(rdt_comm *comm, rdt_comm **survivors)
 		*survivors = NULL;
 	}
 	/* This generation is over. Whoever fails here must not be waited for. */
-	if (*survivors && (*survivors)->boot)
-		comm->boot_ops->bequeath(comm->boot, (*survivors)->boot);
-	else if (*survivors)
-		return 0; /* alone; the service may be this one's */
-	comm->boot_ops->close(comm->boot, !status);
-	comm->boot = NULL;
+	if (*survivors)
+		comm->boot_ops->bequeath(g.boot, rendezvous_of(*survivors));
+	comm->boot_ops->close(g.boot, !status);
+	comm->boot = comm->alone = NULL;
 	return status;
 }
 
@@ -199,6 +221,77 @@ int rdt_comm_shrink(rdt_comm *comm, rdt_comm **survivors)
 	status = shrink(comm, survivors);
 	rdt_leave(comm);
 	return status;
+}
+
+static int grow(rdt_comm *comm, rdt_comm **larger)
+{
+	struct regroup g;
+	char text[768];
+	int status;
+
+	if (comm->failed)
+		return rdt_fail_again(comm);
+	g = begin(comm, RDT_REGROUP_ADMIT);
+	if (!g.boot)
+		return rdt_err(RDT_ERR_INVALID, "rdt_comm_grow: a job that began as one process "
+						"has no rendezvous where others could join it");
+	status = regroup(&g, larger);
+	explicit_bzero(&g.identity, sizeof(g.identity));
+	if (!status && *larger) {
+		rdt_trace_share(comm, *larger);
+		comm->boot_ops->bequeath(g.boot, rendezvous_of(*larger));
+	}
+	/* What the service refuses it refuses to all alike. Else some may have gone on. */
+	if (!status || status == RDT_ERR_INVALID)
+		return status;
+	snprintf(text, sizeof(text), "%s", rdt_last_error());
+	if (comm->boot && rdt_fail_watch(comm) < 0)
+		return comm->failed;
+	return rdt_fail(comm, status, -1, "%s", text);
+}
+
+int rdt_comm_grow(rdt_comm *comm, rdt_comm **larger)
+{
+	int status;
+
+	if (!comm || !larger)
+		return rdt_err(RDT_ERR_INVALID, "rdt_comm_grow: %s is NULL",
+			       comm ? "larger" : "comm");
+	*larger = NULL;
+	rdt_enter(comm);
+	status = grow(comm, larger);
+	rdt_leave(comm);
+	return status;
+}
+
+int rdt_comm_set_timeout(rdt_comm *comm, double seconds)
+{
+	if (!comm || !rdt_seconds_ok(seconds))
+		return rdt_err(RDT_ERR_INVALID, "rdt_comm_set_timeout: %s",
+			       comm ? RDT_SECONDS_RULE : "no communicator");
+	rdt_enter(comm);
+	comm->config.timeout_s = seconds;
+	rdt_leave(comm);
+	return 0;
+}
+
+int rdt_comm_waiting(rdt_comm *comm)
+{
+	struct rdt_bootstrap *boot;
+	int n = 0;
+
+	if (!comm)
+		return rdt_err(RDT_ERR_INVALID, "rdt_comm_waiting: no communicator");
+	rdt_enter(comm);
+	boot = rendezvous_of(comm);
+	if (comm->alone)
+		(void)comm->boot_ops->broken(comm->alone); /* takes in what has come */
+	else
+		rdt_progress_glance(comm);
+	if (boot && !comm->failed)
+		n = comm->boot_ops->waiting(boot);
+	rdt_leave(comm);
+	return n;
 }
 
 int rdt_comm_newcomer(const struct rdt_identity *identity, const struct rdt_config *config,

@@ -285,18 +285,17 @@ static bool is_over(rdt_comm *comm, void *what)
 	return ((struct rdt_request *)what)->over;
 }
 
-int rdt_wait(struct rdt_request *request)
+static int wait_for(struct rdt_request *request, const double *seconds)
 {
 	rdt_comm *comm;
 	int status;
 
-	if (!request)
-		return rdt_err(RDT_ERR_INVALID, "rdt_wait: no request");
 	comm = request->comm;
 	rdt_enter(comm);
 	if (!request->over) {
-		status = rdt_progress_until(comm, is_over, request,
-					    rdt_deadline(comm->config.timeout_s), NULL);
+		status = rdt_progress_until(
+			comm, is_over, request,
+			rdt_deadline(seconds ? *seconds : comm->config.timeout_s), NULL);
 		/* An operation that was complete when the communicator failed did not fail. */
 		if (status && !request->over)
 			request->outcome = status;
@@ -304,6 +303,19 @@ int rdt_wait(struct rdt_request *request)
 	status = outcome(request);
 	rdt_leave(comm);
 	return status;
+}
+
+int rdt_wait(struct rdt_request *request)
+{
+	return request ? wait_for(request, NULL) : rdt_err(RDT_ERR_INVALID, "rdt_wait: no request");
+}
+
+int rdt_wait_within(struct rdt_request *request, double seconds)
+{
+	if (!request || !rdt_seconds_ok(seconds))
+		return rdt_err(RDT_ERR_INVALID, "rdt_wait_within: %s",
+			       request ? RDT_SECONDS_RULE : "no request");
+	return wait_for(request, &seconds);
 }
 
 static void poll_once(struct rdt_request *request)

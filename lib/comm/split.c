@@ -113,7 +113,7 @@ static int join(rdt_comm *comm, const struct member *members, rdt_comm **out)
 		config.local_size = part.world;
 	rdt_info("rank %d of %d is rank %d of the %d with color %d", comm->rank, comm->size,
 		 part.rank, part.world, me->color);
-	status = rdt_comm_join(&part, &config, NULL, 0, out);
+	status = rdt_comm_join(&part, &config, NULL, out);
 	if (!status)
 		rdt_trace_share(comm, *out);
 	explicit_bzero(&part, sizeof(part));
@@ -164,7 +164,7 @@ int rdt_split_whole(rdt_comm *comm, const char *what, rdt_comm **out)
 	whole.start_service = false;
 	config.onesided = true;
 	config.progress_thread = false;
-	status = rdt_comm_join(&whole, &config, NULL, 0, out);
+	status = rdt_comm_join(&whole, &config, NULL, out);
 	explicit_bzero(&whole, sizeof(whole));
 	return status;
 }
