@@ -390,6 +390,9 @@ int rdt_progress_glance(rdt_comm *comm);
  */
 int rdt_progress_until(rdt_comm *comm, bool (*done)(rdt_comm *comm, void *what), void *what,
 		       int64_t deadline, const char *doing);
+/* The same for an operation in flight, for so many seconds from now. */
+int rdt_progress_wait(rdt_comm *comm, bool (*done)(rdt_comm *comm, void *what), void *what,
+		      double seconds);
 /* Fails the communicator for a deadline. */
 int rdt_progress_timeout(rdt_comm *comm, const char *doing, double seconds);
 /* Makes room for the descriptors to sleep on. */

@@ -65,7 +65,7 @@ static rdt_plan *oldest(const rdt_comm *comm, int *cached)
 static int forget(rdt_comm *comm, rdt_plan *plan)
 {
 	int status =
-		rdt_progress_until(comm, is_idle, plan, rdt_deadline(comm->config.timeout_s), NULL);
+		rdt_progress_wait(comm, is_idle, plan, comm->config.timeout_s);
 
 	if (!status)
 		rdt_plan_free(plan);

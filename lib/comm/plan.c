@@ -388,9 +388,8 @@ static int wait(rdt_plan *plan, const double *seconds)
 		return rdt_fail_again(plan->comm);
 	if (!plan->program.running)
 		return 0;
-	return rdt_progress_until(plan->comm, is_over, plan,
-				  rdt_deadline(seconds ? *seconds : plan->comm->config.timeout_s),
-				  NULL);
+	return rdt_progress_wait(plan->comm, is_over, plan,
+				 seconds ? *seconds : plan->comm->config.timeout_s);
 }
 
 int rdt_plan_wait(rdt_plan *plan)

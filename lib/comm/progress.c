@@ -356,3 +356,21 @@ int rdt_progress_until(rdt_comm *comm, bool (*done)(rdt_comm *comm, void *what),
 		return rdt_progress_timeout(comm, doing, (double)(rdt_now() - from) / 1e9);
 	return rdt_fail(comm, status, -1, "%s", rdt_last_error());
 }
+
+int rdt_progress_wait(rdt_comm *comm, bool (*done)(rdt_comm *comm, void *what), void *what,
+		      double seconds)
+{
+	int status;
+
+	if (comm->failed)
+		return rdt_fail_again(comm);
+	comm->wait_done = done;
+	status = rdt_wait_briefly(&rdt_progress_hooks, comm, what, &comm->policy);
+	if (status > 0)
+		return 0;
+	if (status < 0 && comm->failed)
+		return rdt_fail_again(comm);
+	if (status < 0)
+		return rdt_fail(comm, status, -1, "%s", rdt_last_error());
+	return rdt_progress_until(comm, done, what, rdt_deadline(seconds), NULL);
+}

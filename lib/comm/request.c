@@ -62,7 +62,6 @@ int rdt_request_new(rdt_comm *comm, const struct rdt_call *call, struct rdt_requ
 	request->call = *call;
 	request->whole = whole;
 	comm->in_flight += !whole;
-	request->deadline = rdt_deadline(comm->config.timeout_s);
 	*out = request;
 	return 0;
 }
@@ -234,8 +233,9 @@ rdt_plan *rdt_request_again(rdt_comm *comm, const struct rdt_call *call)
 int rdt_request_board(rdt_plan *plan, const struct rdt_call *call)
 {
 	rdt_comm *comm = plan->comm;
-	struct rdt_request *request;
+	struct rdt_request *request = NULL;
 	int64_t from = rdt_trace_start(comm);
+	int status;
 
 	plan->last_use = ++comm->call_sequence;
 	plan->sequence = rdt_journal_note(comm, call, RDT_FORM_CALL, 0);
@@ -247,7 +247,9 @@ int rdt_request_board(rdt_plan *plan, const struct rdt_call *call)
 		rdt_trace_operation(comm, call, plan->algorithm, from);
 		return 0;
 	}
-	rdt_request_new(comm, call, NULL, &request); /* there is one */
+	status = rdt_request_new(comm, call, NULL, &request);
+	if (status) /* there is one: rdt_request_again has looked */
+		return status;
 	request->sequence = plan->sequence;
 	request->from = from;
 	request->plan = plan;
@@ -293,9 +295,8 @@ static int wait_for(struct rdt_request *request, const double *seconds)
 	comm = request->comm;
 	rdt_enter(comm);
 	if (!request->over) {
-		status = rdt_progress_until(
-			comm, is_over, request,
-			rdt_deadline(seconds ? *seconds : comm->config.timeout_s), NULL);
+		status = rdt_progress_wait(comm, is_over, request,
+					   seconds ? *seconds : comm->config.timeout_s);
 		/* An operation that was complete when the communicator failed did not fail. */
 		if (status && !request->over)
 			request->outcome = status;

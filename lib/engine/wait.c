@@ -12,6 +12,10 @@
 /* While waiting without sleep, look for dead peers this often. */
 #define GLANCE_NS 50000000
 
+/* Rounds without a clock and without a pause: a round through transports and programs is pause
+ * enough, and an emulated processor leaves its loop at every pause. */
+#define BRIEFLY 200
+
 void rdt_wait_relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -71,6 +75,22 @@ static int sleep_once(const struct rdt_wait_hooks *hooks, void *arg, void *what,
 	for (int i = 0; slept <= 0 && i < n; i++)
 		fds[i].revents = 0;
 	return hooks->woken(arg, fds, n);
+}
+
+int rdt_wait_briefly(const struct rdt_wait_hooks *hooks, void *arg, void *what,
+		     const struct rdt_wait_policy *policy)
+{
+	for (int round = 0; round < BRIEFLY; round++) {
+		int status = hooks->progress(arg);
+
+		if (status < 0)
+			return status;
+		if (hooks->done(arg, what))
+			return 1;
+		if (status == 0 && policy->crowded)
+			sched_yield();
+	}
+	return 0;
 }
 
 int rdt_wait_until(const struct rdt_wait_hooks *hooks, void *arg, void *what,

@@ -47,6 +47,11 @@ struct rdt_wait_policy rdt_wait_policy(int ranks, int processors);
 int rdt_wait_until(const struct rdt_wait_hooks *hooks, void *arg, void *what,
 		   const struct rdt_wait_policy *policy, int64_t deadline);
 
+/* The same for the first few microseconds, in which no clock is read: where the kernel's is not
+ * the processor's, reading it takes longer than a small operation. 1: done; 0: not yet. */
+int rdt_wait_briefly(const struct rdt_wait_hooks *hooks, void *arg, void *what,
+		     const struct rdt_wait_policy *policy);
+
 /* A moment's pause between two looks at memory that a peer will write. */
 void rdt_wait_relax(void);
 /* Lets another process have the processor. */

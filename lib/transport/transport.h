@@ -67,7 +67,7 @@ struct rdt_ep_head {
 	/* RDT_CHANNELS counters of notifications from this peer; read them with acquire order. NULL
 	 * until connected() has said 1. */
 	const uint32_t *counters;
-	/* Puts posted and puts whose source may be written again (and whose data has arrived). Only
+	/* Puts posted and puts whose source may be written again; gets whose data is here. Only
 	 * this thread touches them. Equal: quiet. */
 	uint64_t posted, completed;
 };

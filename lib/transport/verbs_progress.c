@@ -166,7 +166,8 @@ static void on_sent(struct rdt_verbs *t, const struct ibv_wc *wc)
 		return;
 	}
 	ep->wr_done = number + 1;
-	ep->head.completed = sent->puts;
+	if (sent->puts > ep->head.completed) /* else: taken along by its work request */
+		ep->head.completed = sent->puts;
 }
 
 static void on_completion(struct rdt_verbs *t, const struct ibv_wc *wc)

@@ -3,9 +3,10 @@
  * Puts: one RDMA write with immediate each, or several writes of which the last carries the
  * immediate. Allocates nothing and waits for nothing: a full queue is RDT_AGAIN.
  *
- * Which work requests ask for a completion: the last one of a put that the caller will wait for, of
- * a put that was split or copied, and otherwise one in a quarter of the queue. So a queue that is
- * full always has a completion under way, and up to half a queue of pieces always fits in time.
+ * Which work requests ask for a completion: the last one of a put that the caller will wait for
+ * (unless it is inline, and so the caller's again at once), of a put that was split or copied, and
+ * otherwise one in a quarter of the queue. So a queue that is full always has a completion under
+ * way, and up to half a queue of pieces always fits in time.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -148,7 +149,7 @@ int rdt_verbs_put(struct rdt_ep *endpoint, const struct rdt_put *put)
 	const struct rdt_verbs_region *region = (const struct rdt_verbs_region *)put->region;
 	struct rdt_verbs *t = ep->t;
 	uint64_t pieces = put->length > t->max_msg ? (put->length - 1) / t->max_msg + 1 : 1;
-	bool in_line = put->length <= ep->max_inline, signal;
+	bool in_line = put->length <= ep->max_inline, taken, signal;
 	const char *src = put->src;
 	uint64_t done = 0;
 	uint32_t segment = 0, bounced = 0, lkey = region ? region->local->lkey : 0;
@@ -177,7 +178,10 @@ int rdt_verbs_put(struct rdt_ep *endpoint, const struct rdt_put *put)
 		lkey = t->bounce.mr->lkey;
 		bounced = segment + 1;
 	}
-	signal = (put->flags & RDT_PUT_LAST) || pieces > 1 || bounced ||
+	/* What goes with the work request is the caller's again at once, and needs no completion.
+	 */
+	taken = in_line && ep->head.completed == ep->head.posted;
+	signal = ((put->flags & RDT_PUT_LAST) && !taken) || pieces > 1 || bounced ||
 		 ep->wr_posted + 1 - ep->wr_signalled >= t->sq_depth / 4;
 
 	for (uint64_t i = 0; i + 1 < pieces; i++, done += t->max_msg) {
@@ -215,6 +219,7 @@ int rdt_verbs_put(struct rdt_ep *endpoint, const struct rdt_put *put)
 	if (rc)
 		return rc;
 	ep->head.posted++;
+	ep->head.completed += taken;
 	return 0;
 }
 
@@ -261,8 +266,8 @@ bool rdt_verbs_flush(struct rdt_verbs_ep *ep)
 	struct ibv_send_wr wr = { .opcode = IBV_WR_RDMA_WRITE, .send_flags = IBV_SEND_SIGNALED };
 	struct rdt_verbs_sent sent = { .puts = ep->head.posted };
 
-	if (ep->wr_signalled == ep->wr_posted)
-		return true; /* the last one tells already */
+	if (ep->head.completed == ep->head.posted || ep->wr_signalled == ep->wr_posted)
+		return true; /* nothing to wait for, or the last one tells already */
 	return ep->wr_posted - ep->wr_done < ep->t->sq_depth - 1 &&
 	       rdt_verbs_post(ep, &wr, &sent) == 0;
 }

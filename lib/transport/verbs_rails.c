@@ -447,6 +447,7 @@ static int rails_put(struct rdt_ep *endpoint, const struct rdt_put *put)
 	if (status)
 		return status;
 	note(ep, r);
+	count(ep); /* it may be complete already */
 	if (put->flags & RDT_PUT_LAST && ep->n > 1) {
 		ep->to_flush |= ((1u << ep->n) - 1) & ~(1u << r);
 		flush(ep);
