@@ -149,7 +149,7 @@ void rdt_plan_link(rdt_plan *plan)
 
 	comm->unwatched = true;
 	plan->started = true;
-	plan->deadline = rdt_now() + (int64_t)(comm->config.timeout_s * 1e9);
+	plan->polled = 0; /* the deadline of a caller who polls begins when he first does */
 	plan->prev_active = NULL;
 	plan->next_active = comm->active;
 	if (comm->active)
