@@ -13,8 +13,10 @@
 #define GLANCE_NS 50000000
 
 /* Rounds without a clock and without a pause: a round through transports and programs is pause
- * enough, and an emulated processor leaves its loop at every pause. */
+ * enough, and an emulated processor leaves its loop at every pause. Where each round gives the
+ * processor away, fewer. */
 #define BRIEFLY 200
+#define BRIEFLY_CROWDED 16
 
 void rdt_wait_relax(void)
 {
@@ -80,7 +82,9 @@ static int sleep_once(const struct rdt_wait_hooks *hooks, void *arg, void *what,
 int rdt_wait_briefly(const struct rdt_wait_hooks *hooks, void *arg, void *what,
 		     const struct rdt_wait_policy *policy)
 {
-	for (int round = 0; round < BRIEFLY; round++) {
+	int rounds = policy->crowded ? BRIEFLY_CROWDED : BRIEFLY;
+
+	for (int round = 0; round < rounds; round++) {
 		int status = hooks->progress(arg);
 
 		if (status < 0)
