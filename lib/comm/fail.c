@@ -186,6 +186,13 @@ int rdt_fail_watch(rdt_comm *comm)
 				 event.text);
 			break;
 		case RDT_EVENT_SERVICE:
+			/* What connections are for needs the rendezvous when they are up, and one
+			 * to a host that is silent is given up very late. */
+			if (comm->connecting)
+				rdt_fail(comm, RDT_ERR_UNREACHABLE, -1,
+					 "the rendezvous service is gone (%s) while rank %d "
+					 "connects to %d others",
+					 event.text, comm->rank, comm->connecting);
 			rdt_warn("the rendezvous service is gone (%s): links that are up go on, "
 				 "but no plan can be "
 				 "made any more, and a rank on another host that dies is noticed "
@@ -195,6 +202,12 @@ int rdt_fail_watch(rdt_comm *comm)
 		}
 	}
 	return comm->failed ? rdt_fail_again(comm) : 0;
+}
+
+/* A peer that dies while one connects to it refuses in words that fit a peer that lives. */
+static bool may_be_a_death(int status)
+{
+	return status == RDT_ERR_PEER_LOST || status == RDT_ERR_UNREACHABLE;
 }
 
 /*
@@ -218,12 +231,14 @@ int rdt_fail_peer(rdt_comm *comm, int rank, int status)
 {
 	char text[768];
 
-	if (status != RDT_ERR_PEER_LOST)
+	if (!may_be_a_death(status))
 		return status;
 	snprintf(text, sizeof(text), "%s", rdt_last_error());
 	ask_who_died(comm);
 	if (comm->failed)
 		return rdt_fail_again(comm);
+	if (status == RDT_ERR_UNREACHABLE)
+		return rdt_err(status, "%s", text);
 	return rdt_fail(comm, status, rank, "%s", text);
 }
 
@@ -234,7 +249,7 @@ int rdt_fail_transports(rdt_comm *comm, int status, const char *text)
 		struct rdt_transport_failure failure;
 
 		while (transport->ops->failure(transport->handle, &failure)) {
-			if (failure.status == RDT_ERR_PEER_LOST)
+			if (may_be_a_death(failure.status))
 				ask_who_died(comm);
 			/* When the rendezvous has named a cause, this may be no more than its
 			 * consequence. */

@@ -16,6 +16,7 @@
 #define FIRST_NS 50000000
 #define READ_NS 2000000 /* a read takes about so long */
 #define LONGEST_NS 1000000000
+#define LONGEST_ALONE_NS 250000000
 
 struct entry {
 	uint64_t sequence; /* written last; 0: never used */
@@ -201,6 +202,13 @@ static bool same(const struct entry *a, const struct entry *b)
 	       a->op == b->op && a->form == b->form;
 }
 
+/* Without the rendezvous nobody tells that a host has fallen silent. Then entries that were seen
+ * are read again now and then: a read that nobody answers fails. */
+static bool is_alone(const rdt_comm *comm)
+{
+	return comm->boot_ops->fd(comm->boot) < 0;
+}
+
 /* Compares one entry of a peer with this rank's of the same number. */
 static int judge(rdt_comm *comm, int rank, uint64_t sequence, const struct entry *theirs)
 {
@@ -219,6 +227,8 @@ static int judge(rdt_comm *comm, int rank, uint64_t sequence, const struct entry
 	if (same(mine, theirs)) {
 		if (sequence > reader->compared)
 			reader->compared = sequence;
+		if (is_alone(comm))
+			reader->behind = j->round; /* once in a round */
 		return 0;
 	}
 	describe(mine, a, sizeof(a));
@@ -262,6 +272,11 @@ static int end_read(rdt_comm *comm)
 	return judge(comm, rank, j->reading_for, &landed);
 }
 
+static bool is_settled(const rdt_comm *comm, int rank, uint64_t sequence)
+{
+	return comm->journal->readers[rank].compared >= sequence && !is_alone(comm);
+}
+
 /*
  * Reads a peer's entry. Where it has not come there it is not always late: it may wait in an
  * operation before, in which there was nothing to do here, for no elements. So the entries before
@@ -272,7 +287,7 @@ static int read_down(rdt_comm *comm, int rank, uint64_t sequence)
 	struct rdt_journal *j = comm->journal;
 	int status = 0;
 
-	while (!status && !comm->failed && sequence > j->readers[rank].compared &&
+	while (!status && !comm->failed && sequence && !is_settled(comm, rank, sequence) &&
 	       sequence + ENTRIES > j->sequence) {
 		status = begin_read(comm, rank, sequence);
 		if (status || j->reading < 0)
@@ -315,7 +330,7 @@ static void compare_with(void *arg, int rank)
 	const struct reader *reader = &j->readers[rank];
 
 	if (w->status || w->comm->failed || j->reading >= 0 || !reader->remote ||
-	    reader->compared >= w->sequence || reader->behind == j->round)
+	    is_settled(w->comm, rank, w->sequence) || reader->behind == j->round)
 		return;
 	w->status = read_down(w->comm, rank, w->sequence);
 }
@@ -354,7 +369,7 @@ static int compare_all(rdt_comm *comm)
 int rdt_journal_compare(rdt_comm *comm)
 {
 	struct rdt_journal *j = comm->journal;
-	int64_t now = rdt_now();
+	int64_t now = rdt_now(), longest;
 	int status;
 
 	if (!j || !comm->active || now < j->next)
@@ -376,7 +391,8 @@ int rdt_journal_compare(rdt_comm *comm)
 		j->next = now + READ_NS;
 		return 0;
 	}
-	j->interval = j->interval * 2 > LONGEST_NS ? LONGEST_NS : j->interval * 2;
+	longest = is_alone(comm) ? LONGEST_ALONE_NS : LONGEST_NS;
+	j->interval = j->interval * 2 > longest ? longest : j->interval * 2;
 	j->next = now + j->interval;
 	return 0;
 }

@@ -105,21 +105,34 @@ bool rdt_verbs_wc_suspect(enum ibv_wc_status status)
 	       status == IBV_WC_REM_INV_REQ_ERR || status == IBV_WC_REM_ABORT_ERR;
 }
 
+/* Without a link the peer is out of reach, whatever the device makes of it. */
+static bool link_is_down(const struct rdt_verbs *t)
+{
+	struct ibv_port_attr attr;
+
+	return ibv_query_port(t->choice.ctx, (uint8_t)t->choice.port, &attr) == 0 &&
+	       attr.state != IBV_PORT_ACTIVE;
+}
+
 void rdt_verbs_wc_fail(struct rdt_verbs_ep *ep, const struct ibv_wc *wc)
 {
 	char here[RDT_VERBS_ADDR_TEXT] = "?", there[RDT_VERBS_ADDR_TEXT] = "?";
 	const struct rdt_verbs *t = ep->t;
+	bool down = link_is_down(t);
 
 	if (ep->up) {
 		rdt_verbs_addr_text(&t->choice.local[ep->up->src].addr, here);
 		rdt_verbs_addr_text(&ep->peer.addr[ep->up->dst], there);
 	}
-	rdt_verbs_ep_fail(ep, rdt_verbs_wc_class(wc->status),
+	rdt_verbs_ep_fail(ep, down ? RDT_ERR_PEER_LOST : rdt_verbs_wc_class(wc->status),
 			  "verbs: %s (status %d, vendor 0x%x) on the connection from rank %d (%s, "
 			  "%s, qp %u) to rank %d (%s, %s, qp %u): %s",
 			  rdt_verbs_wc_name(wc->status), wc->status, wc->vendor_err, t->config.rank,
 			  t->choice.device, here, wc->qp_num, ep->head.peer, ep->peer.device, there,
-			  ep->peer_qp_num, rdt_verbs_wc_meaning(wc->status));
+			  ep->peer_qp_num,
+			  down ? "the link of this host's port is down; check `rdma link` and the "
+				 "cable"
+			       : rdt_verbs_wc_meaning(wc->status));
 }
 
 void rdt_verbs_refusal_pack(enum rdt_verbs_refusal refusal, unsigned char bytes[8])

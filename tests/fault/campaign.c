@@ -19,11 +19,13 @@
 #include <unistd.h>
 
 #include "lib/base/clock.h"
+#include "ranks.h"
 
 #define OVER_S 0.5	   /* how much later than a deadline a stopped rank may be noticed */
 #define KILL_MAX_MS 1000.0 /* shm: the latest notice of a killed rank */
 #define KILL_MEDIAN_MS 100.0
-#define SETTLE_S 3.0 /* for the kernel to take back queue pairs of processes that are gone */
+#define LINK_MAX_MS 3000.0 /* the latest notice of a host that is cut off */
+#define SETTLE_S 3.0	   /* for the kernel to take back queue pairs of processes that are gone */
 
 struct times {
 	double *ms;
@@ -35,7 +37,8 @@ struct campaign {
 	char log_dir[64];
 	int bad;
 	struct times killed[PHASES], stopped[PHASES];
-	int runs[PHASES][2], unknown; /* unknown: killed before the ranks could meet */
+	struct times cut_off[2];	   /* by host */
+	int runs[PHASES][FAULTS], unknown; /* unknown: killed before the ranks could meet */
 };
 
 /* ---- times ------------------------------------------------------------------------------------
@@ -77,7 +80,7 @@ static void print_times(const char *name, int runs, struct times *t)
 }
 
 static void print_table(const struct campaign *campaign, const char *title,
-			struct times of_phase[PHASES], int fault)
+			struct times *of_phase[PHASES], int fault)
 {
 	struct times total = { 0 };
 	int runs = 0;
@@ -89,9 +92,9 @@ static void print_table(const struct campaign *campaign, const char *title,
 	printf("%s\n  %-10s %5s %9s %10s %10s %10s %10s %10s\n", title, "phase", "runs",
 	       "survivors", "min", "median", "p90", "p99", "max");
 	for (int p = 0; p < PHASES; p++) {
-		print_times(campaign_phase_name(p), campaign->runs[p][fault], &of_phase[p]);
-		for (size_t i = 0; i < of_phase[p].n; i++)
-			add(&total, of_phase[p].ms[i]);
+		print_times(campaign_phase_name(p), campaign->runs[p][fault], of_phase[p]);
+		for (size_t i = 0; i < of_phase[p]->n; i++)
+			add(&total, of_phase[p]->ms[i]);
 	}
 	print_times("all", runs, &total);
 	free(total.ms);
@@ -119,27 +122,46 @@ static void __attribute__((format(printf, 2, 3))) wrong(struct verdict *v, const
 	va_end(args);
 }
 
-/* The victim was dead before anybody else had joined: none but a deadline can tell. */
-static bool died_unknown(const struct campaign_case *c, const struct campaign_result *result)
+/* How many ranks the rendezvous knew just after this moment. */
+static int here_after(const struct campaign_case *c, const struct campaign_result *result,
+		      int64_t at)
 {
-	const struct campaign_rank *victim = &result->rank[c->victim];
+	int n = 0;
 
-	if (!victim->joined_at)
-		return true;
-	for (int r = 0; r < c->n; r++)
-		if (r != c->victim && result->rank[r].joined_at &&
-		    (!victim->gone_at || result->rank[r].joined_at < victim->gone_at))
-			return false;
-	return true;
+	for (int r = 0; r < c->n; r++) {
+		const struct campaign_rank *rank = &result->rank[r];
+
+		n += rank->joined_at && rank->joined_at <= at &&
+		     (!rank->gone_at || rank->gone_at > at);
+	}
+	return n;
 }
 
-/* Came when all the others had given up and gone: it met nobody. */
+/* This rank came when the victim was gone, and with it all that knew of it: to a rendezvous where
+ * the job had ended, and for which it was the first of another run. None but a deadline can tell
+ * that the victim will not come. */
 static bool came_too_late(const struct campaign_case *c, const struct campaign_result *result,
 			  int rank)
 {
+	const struct campaign_rank *victim = &result->rank[c->victim];
+	int64_t joined = result->rank[rank].joined_at;
+
+	if (!victim->joined_at)
+		return true;
+	for (int r = 0; r < c->n; r++) {
+		int64_t at = result->rank[r].gone_at;
+
+		if (at && victim->gone_at && at >= victim->gone_at && at <= joined &&
+		    here_after(c, result, at) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool all_came_too_late(const struct campaign_case *c, const struct campaign_result *result)
+{
 	for (int r = 0; r < c->n; r++)
-		if (r != rank && (!result->rank[r].gone_at ||
-				  result->rank[r].gone_at > result->rank[rank].joined_at))
+		if (r != c->victim && !came_too_late(c, result, r))
 			return false;
 	return true;
 }
@@ -148,11 +170,44 @@ static bool came_too_late(const struct campaign_case *c, const struct campaign_r
 static int expected_status(const struct campaign_case *c, const struct campaign_result *result,
 			   int rank)
 {
-	if (c->fault == FAULT_STOP)
+	/* In the phase of shrink, the error is for the one that was killed first. */
+	if (c->fault == FAULT_STOP && c->phase != PHASE_SHRINK)
 		return RDT_ERR_TIMEOUT;
-	if (c->phase == PHASE_START && (died_unknown(c, result) || came_too_late(c, result, rank)))
+	if (c->phase == PHASE_START && came_too_late(c, result, rank))
 		return RDT_ERR_TIMEOUT;
 	return RDT_ERR_PEER_LOST;
+}
+
+static uint64_t expected_lost(const struct campaign *campaign, const struct campaign_case *c,
+			      int status, int rank)
+{
+	const struct campaign_options *o = &campaign->options;
+	uint64_t lost = 0;
+
+	if (c->fault != FAULT_LINK)
+		return 1ull << (c->first >= 0 ? c->first : c->victim);
+	for (int r = 0; r < c->n; r++)
+		if (campaign_host_of(o, c->n, r) != campaign_host_of(o, c->n, rank))
+			lost |= 1ull << r;
+	return lost;
+}
+
+/* The moment of the fault that the first error is for. */
+static int64_t noticed(const struct campaign_case *c, const struct campaign_result *result)
+{
+	return c->first >= 0 ? result->first_at : result->fault_at;
+}
+
+static void judge_recovery(const struct campaign_case *c, const struct campaign_rank *r, int rank,
+			   struct verdict *v)
+{
+	int left = c->n - (c->first >= 0 ? 2 : 1);
+
+	if (r->next_status || r->next_size != left)
+		wrong(v, "rank %d could not go on: '%s', %d ranks instead of %d (%s)", rank,
+		      rdt_strerror(r->next_status), r->next_size, left, r->text);
+	if (r->stale)
+		wrong(v, "rank %d: its buffers were written to after rdt_comm_shrink", rank);
 }
 
 static void judge_survivor(const struct campaign *campaign, const struct campaign_case *c,
@@ -160,7 +215,10 @@ static void judge_survivor(const struct campaign *campaign, const struct campaig
 {
 	const struct campaign_rank *r = &result->rank[rank];
 	int expected = expected_status(c, result, rank);
-	uint64_t lost = expected == RDT_ERR_PEER_LOST ? 1ull << c->victim : 0;
+	uint64_t lost = expected_lost(campaign, c, expected, rank);
+	/* Cut off from the rendezvous, too: it knows only what its own links tell. */
+	bool cut_off =
+		c->fault == FAULT_LINK && campaign_host_of(&campaign->options, c->n, rank) == 1;
 
 	if (!r->error_at) {
 		wrong(v, "rank %d has returned no error; it was %s for %.1f s (%d operations)",
@@ -170,26 +228,27 @@ static void judge_survivor(const struct campaign *campaign, const struct campaig
 	if (!WIFEXITED(r->exit_status) || WEXITSTATUS(r->exit_status) != 0)
 		wrong(v, "rank %d ended with wait status 0x%x, after %s", rank, r->exit_status,
 		      r->doing);
-	if (r->status != expected)
+	if (r->status != expected && !(cut_off && r->status == RDT_ERR_UNREACHABLE))
 		wrong(v, "rank %d: '%s' instead of '%s' (%s)", rank, rdt_strerror(r->status),
 		      rdt_strerror(expected), r->text);
 	if (r->again != r->status)
 		wrong(v, "rank %d: '%s', and then '%s'", rank, rdt_strerror(r->status),
 		      rdt_strerror(r->again));
 	/* Without a communicator there is nobody to ask. */
-	if (r->ready && r->lost != lost)
+	if (cut_off ? (r->lost & ~lost) != 0 : r->ready && r->lost != lost)
 		wrong(v, "rank %d: lost ranks 0x%llx instead of 0x%llx (%s)", rank,
 		      (unsigned long long)r->lost, (unsigned long long)lost, r->text);
-	if (r->error_at < result->fault_at)
+	if (r->error_at < noticed(c, result))
 		wrong(v, "rank %d: an error %.3f ms before the fault (%s)", rank,
-		      (double)(result->fault_at - r->error_at) / 1e6, r->text);
+		      (double)(noticed(c, result) - r->error_at) / 1e6, r->text);
+	if (r->ready && c->fault != FAULT_LINK)
+		judge_recovery(c, r, rank, v);
 	if (r->input_changed)
 		wrong(v, "rank %d: INPUT was changed by a call that failed", rank);
 	if (r->fds_left)
 		wrong(v, "rank %d: %d descriptors left open", rank, r->fds_left);
 	if (r->qps_left > 0)
 		wrong(v, "rank %d: %d queue pairs left", rank, r->qps_left);
-	(void)campaign;
 }
 
 static void judge_rank(const struct campaign *campaign, const struct campaign_case *c,
@@ -201,14 +260,18 @@ static void judge_rank(const struct campaign *campaign, const struct campaign_ca
 	if (r->wrong)
 		wrong(v, "rank %d: %u wrong elements in %u operations", rank, r->wrong,
 		      r->operations);
-	if (rank != c->victim)
+	if ((rank != c->victim && rank != c->first) || c->fault == FAULT_LINK)
 		judge_survivor(campaign, c, result, rank, v);
-	else if (killed && !(WIFSIGNALED(r->exit_status) && WTERMSIG(r->exit_status) == SIGKILL))
+	else if ((killed || rank == c->first) &&
+		 !(WIFSIGNALED(r->exit_status) && WTERMSIG(r->exit_status) == SIGKILL))
 		wrong(v, "the victim ended with wait status 0x%x", r->exit_status);
 	else if (!killed && !(WIFEXITED(r->exit_status) && WEXITSTATUS(r->exit_status) == 0))
 		wrong(v, "the stopped rank went on and ended with wait status 0x%x, after %s",
 		      r->exit_status, r->doing);
-	else if (!killed && r->status >= 0)
+	else if (!killed && rank == c->victim && c->first >= 0 && r->next_status >= 0)
+		wrong(v, "the stopped rank went on and believes to be one of %d survivors",
+		      r->next_size);
+	else if (!killed && rank == c->victim && r->status >= 0)
 		wrong(v, "the stopped rank went on and has seen no error");
 }
 
@@ -221,11 +284,23 @@ static void take_times(struct campaign *campaign, const struct campaign_case *c,
 
 	for (int rank = 0; rank < c->n; rank++) {
 		const struct campaign_rank *r = &result->rank[rank];
-		int64_t from = result->fault_at > r->began_at ? result->fault_at : r->began_at;
-		double ms = (double)(r->error_at - result->fault_at) / 1e6;
+		int64_t fault_at = noticed(c, result);
+		int64_t from = fault_at > r->began_at ? fault_at : r->began_at;
+		double ms = (double)(r->error_at - fault_at) / 1e6;
 
-		if (rank == c->victim || !r->error_at)
+		if (c->fault == FAULT_LINK && r->error_at) {
+			int host = campaign_host_of(&campaign->options, c->n, rank);
+
+			add(&campaign->cut_off[host], ms);
+			if (ms > LINK_MAX_MS)
+				wrong(v, "rank %d: %.1f ms after the link was cut", rank, ms);
 			continue;
+		}
+		if (rank == c->victim || rank == c->first || !r->error_at)
+			continue;
+		if (r->recovered_at && !r->next_status)
+			add(&campaign->recovered[c->phase][c->fault],
+			    (double)(r->recovered_at - result->fault_at) / 1e6);
 		if (r->status == RDT_ERR_PEER_LOST) {
 			add(&campaign->killed[c->phase], ms);
 		} else if (c->fault == FAULT_STOP) {
@@ -361,7 +436,7 @@ static bool run_one(struct campaign *campaign, int number)
 		return false;
 	}
 	campaign->runs[c.phase][c.fault]++;
-	if (c.phase == PHASE_START && c.fault == FAULT_KILL && died_unknown(&c, &result))
+	if (c.phase == PHASE_START && c.fault == FAULT_KILL && all_came_too_late(&c, &result))
 		campaign->unknown++;
 	if (result.timed_out)
 		wrong(&verdict, "it has not ended in time");
@@ -383,6 +458,30 @@ static bool run_one(struct campaign *campaign, int number)
 	return true;
 }
 
+static void report_kinds(struct campaign *campaign)
+{
+	struct times *killed[PHASES], *stopped[PHASES], *after_kill[PHASES], *after_stop[PHASES];
+
+	for (int p = 0; p < PHASES; p++) {
+		killed[p] = &campaign->killed[p];
+		stopped[p] = &campaign->stopped[p];
+		after_kill[p] = &campaign->recovered[p][FAULT_KILL];
+		after_stop[p] = &campaign->recovered[p][FAULT_STOP];
+	}
+	print_table(campaign, "SIGKILL to the survivors' error, ms", killed, FAULT_KILL);
+	if (campaign->unknown)
+		printf("  (%d of the runs of start: killed before anybody had met it, so that "
+		       "the others could only wait for their deadline)\n",
+		       campaign->unknown);
+	print_table(campaign,
+		    "SIGSTOP: length of the survivors' call, or of what the stop left of it, ms",
+		    stopped, FAULT_STOP);
+	print_table(campaign, "SIGKILL to a verified sum among the survivors, ms", after_kill,
+		    FAULT_KILL);
+	print_table(campaign, "SIGSTOP to a verified sum among the survivors, ms", after_stop,
+		    FAULT_STOP);
+}
+
 static void report(struct campaign *campaign, int runs, double seconds)
 {
 	const struct campaign_options *o = &campaign->options;
@@ -390,14 +489,13 @@ static void report(struct campaign *campaign, int runs, double seconds)
 
 	printf("%d runs on %s, seed %llu, %.0f s: %d wrong\n", runs, o->transport,
 	       (unsigned long long)o->seed, seconds, campaign->bad);
-	print_table(campaign, "SIGKILL to the survivors' error, ms", campaign->killed, FAULT_KILL);
-	if (campaign->unknown)
-		printf("  (%d of the runs of start: killed before anybody had met it, so that "
-		       "the others could only wait for their deadline)\n",
-		       campaign->unknown);
-	printf("SIGSTOP: ");
-	print_table(campaign, "length of the survivors' call, or of what the stop left of it, ms",
-		    campaign->stopped, FAULT_STOP);
+	report_kinds(campaign);
+	if (campaign->cut_off[0].n) {
+		printf("Link cut to the error, ms, at the host of the rendezvous and at the "
+		       "other\n");
+		print_times("host 0", runs, &campaign->cut_off[0]);
+		print_times("host 1", runs, &campaign->cut_off[1]);
+	}
 	for (int p = 0; p < PHASES; p++)
 		for (size_t i = 0; i < campaign->killed[p].n; i++)
 			add(&killed, campaign->killed[p].ms[i]);
@@ -413,11 +511,14 @@ static void report(struct campaign *campaign, int runs, double seconds)
 }
 
 static const struct option long_options[] = {
-	{ "runs", 1, 0, 'r' },		 { "seed", 1, 0, 's' },	   { "first", 1, 0, 'f' },
-	{ "transport", 1, 0, 't' },	 { "only", 1, 0, 'o' },	   { "deadline", 1, 0, 'd' },
-	{ "start-deadline", 1, 0, 'D' }, { "limit", 1, 0, 'l' },   { "pace", 1, 0, 'p' },
-	{ "max-count", 1, 0, 'c' },	 { "alone", 0, 0, 'a' },   { "verbose", 0, 0, 'v' },
-	{ "host", 1, 0, 'h' },		 { "address", 1, 0, 'A' }, { 0 }
+	{ "runs", 1, 0, 'r' },		 { "seed", 1, 0, 's' },
+	{ "first", 1, 0, 'f' },		 { "transport", 1, 0, 't' },
+	{ "only", 1, 0, 'o' },		 { "deadline", 1, 0, 'd' },
+	{ "start-deadline", 1, 0, 'D' }, { "limit", 1, 0, 'l' },
+	{ "pace", 1, 0, 'p' },		 { "max-count", 1, 0, 'c' },
+	{ "alone", 0, 0, 'a' },		 { "verbose", 0, 0, 'v' },
+	{ "host", 1, 0, 'h' },		 { "address", 1, 0, 'A' },
+	{ "link", 1, 0, 'L' },		 { 0 }
 };
 
 static bool parse(struct campaign_options *o, int argc, char **argv)
@@ -449,6 +550,7 @@ static bool parse(struct campaign_options *o, int argc, char **argv)
 			o->hosts = 2;
 			break;
 		case 'A': o->address = optarg; break;
+		case 'L': o->link = optarg; break;
 		default: return false;
 		}
 	}
@@ -476,9 +578,10 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: campaign [--runs N] [--seed S] [--first K] [--transport T] "
 				"[--only PHASE] [--deadline S] [--start-deadline S] [--limit S] "
 				"[--pace X] [--max-count N] [--alone] [--verbose] "
-				"[--host 0|1 --address ADDRESS_OF_HOST_0]\n");
+				"[--host 0|1 --address ADDRESS_OF_HOST_0 [--link down|loss]]\n");
 		return 2;
 	}
+	ranks_need_device();
 	snprintf(campaign.log_dir, sizeof(campaign.log_dir), "/tmp/campaign.XXXXXX");
 	if (!mkdtemp(campaign.log_dir)) {
 		perror(campaign.log_dir);
@@ -492,9 +595,13 @@ int main(int argc, char **argv)
 			done++;
 	report(&campaign, done, (double)(rdt_now() - began) / 1e9);
 	rmdir(campaign.log_dir);
+	for (int i = 0; i < 2; i++)
+		free(campaign.cut_off[i].ms);
 	for (int p = 0; p < PHASES; p++) {
 		free(campaign.killed[p].ms);
 		free(campaign.stopped[p].ms);
+		for (int f = 0; f < FAULTS; f++)
+			free(campaign.recovered[p][f].ms);
 	}
 	return done < o->runs || campaign.bad;
 }

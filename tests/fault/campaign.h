@@ -24,14 +24,20 @@
 enum campaign_phase {
 	PHASE_ALLREDUCE,
 	PHASE_ALLTOALL,
-	PHASE_PLAN,  /* while plans are made */
-	PHASE_START, /* while the ranks meet */
+	PHASE_PLAN,   /* while plans are made */
+	PHASE_SHRINK, /* while the survivors of another death shrink */
+	PHASE_START,  /* while the ranks meet */
 	PHASES
 };
 
 enum campaign_form { FORM_BLOCKING, FORM_START, FORM_PLAN, FORMS };
 enum campaign_memory { MEMORY_ALLOC, MEMORY_REGISTER, MEMORY_MALLOC, MEMORIES };
-enum campaign_fault { FAULT_KILL, FAULT_STOP };
+enum campaign_fault {
+	FAULT_KILL,
+	FAULT_STOP,
+	FAULT_LINK, /* the link between the hosts drops everything */
+	FAULTS
+};
 
 /* What becomes of a stopped rank. */
 enum campaign_wake {
@@ -44,6 +50,7 @@ enum campaign_wake {
 struct campaign_case {
 	uint64_t seed;
 	int number, n, victim;
+	int first; /* shrink: who is killed before; else -1 */
 	enum campaign_phase phase;
 	enum campaign_form form;
 	enum campaign_memory memory;
@@ -65,6 +72,7 @@ struct campaign_options {
 	bool alone, verbose;
 	int host, hosts;
 	const char *address; /* of host 0 */
+	const char *link;    /* NULL, or how the link fails: "down" or "loss" */
 };
 
 /* What a rank has found, in memory that the campaign shares with it. */
@@ -77,6 +85,9 @@ struct campaign_rank {
 	uint64_t lost;			       /* a bit for each */
 	uint32_t operations, wrong;
 	int input_changed, fds_left, qps_left;
+	/* going on without the lost: a verified sum in a communicator of next_size */
+	int64_t recovered_at;
+	int next_status, next_size, stale; /* stale: something wrote into buffers given back */
 	char doing[48], text[400];
 	/* by the campaign */
 	int ended, exit_status;
@@ -89,7 +100,7 @@ struct campaign_shared {
 
 /* What a run came to. */
 struct campaign_result {
-	int64_t fault_at;
+	int64_t first_at, fault_at;
 	bool timed_out;
 	char left_behind[200]; /* "": nothing */
 	struct campaign_rank rank[CAMPAIGN_RANKS];

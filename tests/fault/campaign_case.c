@@ -26,7 +26,8 @@ static double fraction(uint64_t *state)
 
 const char *campaign_phase_name(int phase)
 {
-	static const char *const names[PHASES] = { "allreduce", "alltoall", "plan", "start" };
+	static const char *const names[PHASES] = { "allreduce", "alltoall", "plan", "shrink",
+						   "start" };
 
 	return names[phase];
 }
@@ -53,9 +54,17 @@ void campaign_case_make(const struct campaign_options *options, int number, stru
 	c->phase = (enum campaign_phase)below(&state, PHASES);
 	if (options->only >= 0)
 		c->phase = (enum campaign_phase)options->only;
+	c->first = -1;
+	if (c->phase == PHASE_SHRINK) {
+		if (c->n == 2)
+			c->n = 3;
+		c->first = (c->victim + 1 + below(&state, c->n - 1)) % c->n;
+	}
 	c->form = (enum campaign_form)below(&state, FORMS);
 	c->memory = (enum campaign_memory)below(&state, MEMORIES);
 	c->fault = number % 5 == 4 ? FAULT_STOP : FAULT_KILL;
+	if (options->link)
+		c->fault = FAULT_LINK;
 	c->wake = (enum campaign_wake)below(&state, WAKES);
 	c->count = c->phase == PHASE_ALLTOALL ? blocks[below(&state, 6)] : sizes[below(&state, 6)];
 	if (c->count > options->max_count)
@@ -71,11 +80,13 @@ void campaign_case_describe(const struct campaign_case *c, char *text, size_t si
 	static const char *const wakes[WAKES] = { "", ", goes on afterwards",
 						  ", goes on meanwhile" };
 
+	static const char *const faults[FAULTS] = { "killed", "stopped", "cut off" };
+
 	snprintf(text, size,
 		 "--seed %llu --first %d: %s, %d ranks, %s of %zu, %s%s, rank %d %s after %.2f "
 		 "ms%s",
 		 (unsigned long long)c->seed, c->number, campaign_phase_name(c->phase), c->n,
 		 forms[c->form], c->count, memories[c->memory], c->in_place ? ", in place" : "",
-		 c->victim, c->fault == FAULT_KILL ? "killed" : "stopped", c->delay_s * 1e3,
+		 c->victim, faults[c->fault], c->delay_s * 1e3,
 		 c->fault == FAULT_STOP ? wakes[c->wake] : "");
 }

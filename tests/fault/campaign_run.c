@@ -22,13 +22,16 @@
 
 #define SECRET "the secret of the campaign"
 
+/* How long the link stays cut: longer than all may take to notice. */
+#define LINK_NS 5000000000
+
 struct run {
 	const struct campaign_options *options;
 	const struct campaign_case *c;
 	struct campaign_shared *shared;
 	const char *log_dir;
 	pid_t service;
-	int64_t began, limit, fault_at;
+	int64_t began, limit, first_at, fault_at;
 	bool timed_out;
 };
 
@@ -212,11 +215,16 @@ static bool has_ended(const struct campaign_rank *r)
 	return r->ended;
 }
 
+static bool is_victim(const struct campaign_case *c, int rank)
+{
+	return rank == c->victim || rank == c->first;
+}
+
 /* Of this host's ranks all, or all but the victim. */
 static bool all(const struct run *run, bool (*is)(const struct campaign_rank *r), bool survivors)
 {
 	for (int r = 0; r < run->c->n; r++)
-		if (is_mine(run, r) && !(survivors && r == run->c->victim) &&
+		if (is_mine(run, r) && !(survivors && is_victim(run->c, r)) &&
 		    !is(&run->shared->rank[r]))
 			return false;
 	return true;
@@ -235,6 +243,28 @@ static bool wait_for(struct run *run, bool (*is)(const struct campaign_rank *r),
 	return true;
 }
 
+static void kill_first(struct run *run)
+{
+	int first = run->c->first;
+
+	if (!is_mine(run, first))
+		return;
+	run->first_at = rdt_now();
+	kill(run->shared->rank[first].pid, SIGKILL);
+}
+
+/* Host 1 cuts itself off, or ends that. */
+static void cut_link(const struct run *run, bool cut)
+{
+	bool down = strcmp(run->options->link, "down") == 0;
+	const char *command = down  ? (cut ? "ip link set eth0 down" : "ip link set eth0 up")
+			      : cut ? "tc qdisc replace dev eth0 root netem loss 100%"
+				    : "tc qdisc del dev eth0 root";
+
+	if (run->options->host == 1 && system(command) != 0)
+		fprintf(stderr, "\"%s\" has failed\n", command);
+}
+
 static void strike(struct run *run)
 {
 	const struct campaign_case *c = run->c;
@@ -242,12 +272,16 @@ static void strike(struct run *run)
 		(c->phase == PHASE_START ? run->began : rdt_now()) + (int64_t)(c->delay_s * 1e9);
 	int64_t left;
 
-	if (!is_mine(run, c->victim))
+	if (c->fault == FAULT_LINK ? run->options->host != 1 : !is_mine(run, c->victim))
 		return;
 	while ((left = at - rdt_now()) > 0)
 		if (left > 200000)
 			usleep((useconds_t)((left - 100000) / 1000));
 	run->fault_at = rdt_now();
+	if (c->fault == FAULT_LINK) {
+		cut_link(run, true);
+		return;
+	}
 	kill(run->shared->rank[c->victim].pid, c->fault == FAULT_KILL ? SIGKILL : SIGSTOP);
 }
 
@@ -270,8 +304,21 @@ static void play(struct run *run)
 
 	if (c->phase != PHASE_START && !everybody(wait_for(run, is_ready, false)))
 		return;
+	if (c->phase == PHASE_SHRINK) {
+		kill_first(run);
+		if (!everybody(wait_for(run, has_error, false)))
+			return;
+	}
 	strike(run);
-	if (c->fault == FAULT_STOP && c->wake == WAKE_DURING) {
+	if (c->fault == FAULT_LINK) {
+		/* The other host cannot say when its ranks have ended. */
+		while (rdt_now() < run->fault_at + LINK_NS)
+			usleep(10000);
+		cut_link(run, false);
+		if (everybody(wait_for(run, has_ended, false)))
+			return;
+	}
+	if (c->fault == FAULT_STOP && c->wake == WAKE_DURING && c->phase != PHASE_SHRINK) {
 		if (!everybody(wait_for(run, has_error, true)))
 			return;
 		resume(run, SIGCONT);
@@ -310,11 +357,14 @@ static void clean_up(struct run *run, struct campaign_result *result)
 static bool merge(struct run *run, struct campaign_result *result)
 {
 	struct {
-		int64_t fault_at;
+		int64_t first_at, fault_at;
 		bool timed_out;
 		char left_behind[sizeof(result->left_behind)];
 		struct campaign_rank rank[CAMPAIGN_RANKS];
-	} mine = { .fault_at = run->fault_at, .timed_out = run->timed_out }, theirs;
+	} mine = { .first_at = run->first_at,
+		   .fault_at = run->fault_at,
+		   .timed_out = run->timed_out },
+	  theirs;
 	int64_t ahead;
 
 	memcpy(mine.rank, run->shared->rank, sizeof(mine.rank));
@@ -323,6 +373,7 @@ static bool merge(struct run *run, struct campaign_result *result)
 	    !campaign_hosts_exchange(&mine, &theirs, sizeof(mine)))
 		return false;
 	result->timed_out = mine.timed_out || theirs.timed_out;
+	result->first_at = mine.first_at ? mine.first_at : theirs.first_at - ahead;
 	result->fault_at = mine.fault_at ? mine.fault_at : theirs.fault_at - ahead;
 	if (!result->left_behind[0])
 		memcpy(result->left_behind, theirs.left_behind, sizeof(mine.left_behind));
@@ -338,6 +389,7 @@ static bool merge(struct run *run, struct campaign_result *result)
 			rank->called_at -= ahead;
 			rank->began_at -= ahead;
 			rank->error_at -= rank->error_at ? ahead : 0;
+			rank->recovered_at -= rank->recovered_at ? ahead : 0;
 		}
 		rank->joined_at = joined ? joined - (run->options->host ? ahead : 0) : 0;
 		rank->gone_at = gone ? gone - (run->options->host ? ahead : 0) : 0;
