@@ -37,7 +37,8 @@ struct campaign {
 	char log_dir[64];
 	int bad;
 	struct times killed[PHASES], stopped[PHASES];
-	struct times cut_off[2];	   /* by host */
+	struct times cut_off[2]; /* by host */
+	struct times recovered[PHASES][FAULTS];
 	int runs[PHASES][FAULTS], unknown; /* unknown: killed before the ranks could meet */
 };
 
@@ -179,7 +180,7 @@ static int expected_status(const struct campaign_case *c, const struct campaign_
 }
 
 static uint64_t expected_lost(const struct campaign *campaign, const struct campaign_case *c,
-			      int status, int rank)
+			      int rank)
 {
 	const struct campaign_options *o = &campaign->options;
 	uint64_t lost = 0;
@@ -215,7 +216,7 @@ static void judge_survivor(const struct campaign *campaign, const struct campaig
 {
 	const struct campaign_rank *r = &result->rank[rank];
 	int expected = expected_status(c, result, rank);
-	uint64_t lost = expected_lost(campaign, c, expected, rank);
+	uint64_t lost = expected_lost(campaign, c, rank);
 	/* Cut off from the rendezvous, too: it knows only what its own links tell. */
 	bool cut_off =
 		c->fault == FAULT_LINK && campaign_host_of(&campaign->options, c->n, rank) == 1;
@@ -255,23 +256,22 @@ static void judge_rank(const struct campaign *campaign, const struct campaign_ca
 		       const struct campaign_result *result, int rank, struct verdict *v)
 {
 	const struct campaign_rank *r = &result->rank[rank];
-	bool killed = c->fault == FAULT_KILL || c->wake == WAKE_NEVER;
+	bool killed = rank == c->first || c->fault == FAULT_KILL || c->wake == WAKE_NEVER;
 
 	if (r->wrong)
 		wrong(v, "rank %d: %u wrong elements in %u operations", rank, r->wrong,
 		      r->operations);
 	if ((rank != c->victim && rank != c->first) || c->fault == FAULT_LINK)
 		judge_survivor(campaign, c, result, rank, v);
-	else if ((killed || rank == c->first) &&
-		 !(WIFSIGNALED(r->exit_status) && WTERMSIG(r->exit_status) == SIGKILL))
+	else if (killed && !(WIFSIGNALED(r->exit_status) && WTERMSIG(r->exit_status) == SIGKILL))
 		wrong(v, "the victim ended with wait status 0x%x", r->exit_status);
 	else if (!killed && !(WIFEXITED(r->exit_status) && WEXITSTATUS(r->exit_status) == 0))
 		wrong(v, "the stopped rank went on and ended with wait status 0x%x, after %s",
 		      r->exit_status, r->doing);
-	else if (!killed && rank == c->victim && c->first >= 0 && r->next_status >= 0)
+	else if (!killed && c->first >= 0 && r->next_status >= 0)
 		wrong(v, "the stopped rank went on and believes to be one of %d survivors",
 		      r->next_size);
-	else if (!killed && rank == c->victim && r->status >= 0)
+	else if (!killed && r->status >= 0)
 		wrong(v, "the stopped rank went on and has seen no error");
 }
 
