@@ -346,6 +346,88 @@ int rdt_part_layers(const int *width, int n_layers, int parts, int part,
 
 /* ---- parameter server ------------------------------------------------------------------------ */
 
+/*
+ * Parameters kept by servers and updated there, by gradients that workers push whenever they have
+ * them, through a window. Ranks 0 to servers - 1 serve, the others work:
+ *
+ *	rdt_ps_create(comm, &options, parameters, n, &ps);
+ *	if (rdt_ps_is_server(ps))
+ *		rdt_ps_serve(ps);
+ *	else
+ *		while (... && rdt_ps_pull(ps) == 0)
+ *			compute gradients, rdt_ps_push(ps, gradients);
+ *	rdt_ps_destroy(ps);
+ *
+ * A tensor is kept by the server that consistent hashing gives its name to. With several servers
+ * each keeps an image of its shard, parameters and optimizer's state, at the next one, which goes
+ * on from there when it dies: no update that a worker has seen is lost, none is applied twice. Both
+ * servers of a shard lost, or the only one, is PEER_LOST for the workers. The image is not made
+ * anew elsewhere. A worker that dies is no longer waited for, and what it pushed last may go
+ * unused.
+ */
+typedef struct rdt_ps rdt_ps;
+
+enum rdt_ps_mode {
+	/* The mean of all workers' gradients, in the order of ranks, when all have pushed: with the
+	 * bits of one process that does the same. */
+	RDT_PS_SYNC,
+	RDT_PS_ASYNC, /* each gradient by itself as it comes: an update each */
+	/* The same, but no worker goes on that is more than `staleness` pushes ahead of the
+	 * slowest (Ho et al., "More Effective Distributed ML via a Stale Synchronous Parallel
+	 * Parameter Server", NIPS 2013) */
+	RDT_PS_STALE,
+};
+
+struct rdt_ps_tensor {
+	const char *name;
+	/* `count` parameters. All ranks begin with rank 0's. A pull stores them here; at a server,
+	 * the return of rdt_ps_serve those that it keeps. */
+	void *data;
+	size_t count;
+};
+
+/* The same on all ranks. */
+struct rdt_ps_options {
+	size_t size;
+	int servers; /* 0: 1 */
+	enum rdt_ps_mode mode;
+	uint64_t staleness;
+	enum rdt_type type; /* of parameters and gradients: float32 or float64 */
+	struct rdt_optimizer_options optimizer;
+	struct rdt_rate rate; /* its steps are the updates of a shard */
+	double timeout_s;     /* of rdt_ps_pull, and of a server to which nothing comes; 0: 600 */
+};
+
+/*
+ * Collective. Nothing uses the communicator once it has returned; its failure does not concern the
+ * parameter server. Errors: INVALID, MISMATCH (other options, names or sizes on another rank; which
+ * does not end the communicator), NOMEM, and those of rdt_window_create.
+ */
+int rdt_ps_create(rdt_comm *comm, const struct rdt_ps_options *options,
+		  const struct rdt_ps_tensor *tensors, int n, rdt_ps **ps);
+/* 1 or 0. */
+int rdt_ps_is_server(const rdt_ps *ps);
+/*
+ * A server's work: returns 0 when all workers have destroyed their rdt_ps or are lost. Errors:
+ * INVALID, TIMEOUT, PEER_LOST (a server died before this one had its image).
+ */
+int rdt_ps_serve(rdt_ps *ps);
+/*
+ * A worker's: waits until its own pushes are applied and the mode lets it go on, then gets the
+ * newest parameters, never of two versions of one shard. Errors: INVALID, TIMEOUT, PEER_LOST; after
+ * the latter two only rdt_ps_destroy is left.
+ */
+int rdt_ps_pull(rdt_ps *ps);
+/*
+ * Sends one gradient for each tensor, in their order, which the caller may change at once. A pull
+ * comes between two pushes. Errors: INVALID, PEER_LOST.
+ */
+int rdt_ps_push(rdt_ps *ps, const void *const *gradients);
+/* By how many pushes the slowest worker was behind this one at its last pull, at most. */
+uint64_t rdt_ps_staleness(const rdt_ps *ps);
+/* A worker waits for its last push to be applied. NULL is allowed. */
+void rdt_ps_destroy(rdt_ps *ps);
+
 /* ---- consistency ----------------------------------------------------------------------------- */
 
 /*
