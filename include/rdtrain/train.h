@@ -234,6 +234,57 @@ double rdt_norm(const void *v, size_t count, enum rdt_type type);
 
 /* ---- checkpoints ----------------------------------------------------------------------------- */
 
+/*
+ * A checkpoint is one safetensors file, checkpoint-STEP.safetensors, that all ranks write their
+ * parts of into a directory that all of them share. It is there as a whole or not at all: written
+ * under another name, synced, renamed. The header and each part have a checksum (XXH3).
+ */
+
+/* A tensor and this rank's part of it. */
+struct rdt_tensor {
+	const char *name; /* UTF-8, not empty; each once */
+	enum rdt_type type;
+	int n_dims; /* 0: a single value */
+	uint64_t dims[RDT_DIMS_MAX];
+	/* 0: `data` is the whole tensor, the same on all ranks when it is saved. 1: it is the box
+	 * of count[i] elements from start[i] on in each dimension; a rank without a part has a
+	 * count of 0. Several ranks may have the same box; different ones must not meet, and all
+	 * together must be the tensor. */
+	int sharded;
+	uint64_t start[RDT_DIMS_MAX], count[RDT_DIMS_MAX];
+	void *data; /* in C order */
+};
+
+struct rdt_checkpoint {
+	size_t size;
+	const struct rdt_tensor *tensors; /* the same on all ranks but for the parts */
+	int n_tensors;
+	uint64_t step, position, seed; /* position: rdt_sampler_position */
+	int keep; /* save: of the checkpoints in the directory the newest so many stay; 0: all */
+	/* What rdt_checkpoint_load says: */
+	int found;	    /* 1: loaded; 0: there is no checkpoint in the directory */
+	char skipped[2048]; /* which newer ones were no good, and why; "" when there were none */
+};
+
+/*
+ * Writes a checkpoint. Collective; rank 0's step, position, seed and keep hold. When it fails,
+ * those that were there before still are. Ranks wait for each other's disks for at most the
+ * communicator's deadline. Errors: INVALID, MISMATCH (the ranks do not save the same tensors),
+ * SYSTEM (disk full, ...), NOMEM, and those of the collectives. A failure of one rank is told on
+ * all, with its rank.
+ */
+int rdt_checkpoint_save(rdt_comm *comm, const char *directory,
+			const struct rdt_checkpoint *checkpoint);
+
+/*
+ * Loads the newest checkpoint whose checksums are right, and says in `skipped` which are not. Any
+ * number of ranks may load it, in any parts, and fewer tensors than it has. Nothing of one that is
+ * no good gets into the caller's memory. Collective.
+ * Errors: INVALID (a tensor is not in it as it was asked for, or there are checkpoints and none is
+ * good), SYSTEM, NOMEM, MISMATCH, and those of the collectives.
+ */
+int rdt_checkpoint_load(rdt_comm *comm, const char *directory, struct rdt_checkpoint *checkpoint);
+
 /* ---- reducer --------------------------------------------------------------------------------- */
 
 /*
