@@ -395,6 +395,35 @@ struct rdt_layer_part {
 int rdt_part_layers(const int *width, int n_layers, int parts, int part,
 		    struct rdt_layer_part *layers);
 
+/*
+ * Optimizer state divided over the ranks: each updates a piece of the parameters, after a
+ * reduce-scatter of the gradient and before an allgather of the parameters.
+ */
+typedef struct rdt_sharded rdt_sharded;
+
+struct rdt_sharded_options {
+	size_t size;
+	size_t count;	    /* parameters, of all ranks together */
+	enum rdt_type type; /* RDT_FLOAT32 or RDT_FLOAT64 */
+	int sum;	    /* 1: by the sum of the gradients, not their mean */
+	const struct rdt_optimizer_options *optimizer;
+};
+
+/* Collective. All ranks pass the same. Errors: INVALID, NOMEM, and those of making a plan. */
+int rdt_sharded_create(rdt_comm *comm, const struct rdt_sharded_options *options,
+		       rdt_sharded **sharded);
+/* All parameters, which the caller sets, on all ranks alike, before the first step; and the
+ * gradient, which it sets before each step, and which is undefined behind. Zero at first. */
+void *rdt_sharded_params(const rdt_sharded *sharded);
+void *rdt_sharded_gradient(const rdt_sharded *sharded);
+/* The optimizer of this rank's piece, elements *first to *first + *count - 1 (NULL is allowed). */
+rdt_optimizer *rdt_sharded_optimizer(const rdt_sharded *sharded, size_t *first, size_t *count);
+/* One update of all parameters; `step` and `rate` as for rdt_optimizer_step. Collective. Errors:
+ * those of rdt_plan_start and rdt_plan_wait. */
+int rdt_sharded_step(rdt_sharded *sharded, uint64_t step, double rate);
+/* Collective. NULL is allowed. */
+void rdt_sharded_destroy(rdt_sharded *sharded);
+
 /* ---- parameter server ------------------------------------------------------------------------ */
 
 /*

@@ -31,7 +31,7 @@ static void problem_init(struct problem *p)
 {
 	uint64_t random = 42;
 
-	assert_int_equal(mlp_init(&p->mlp, width, LAYERS, ROWS), 0);
+	assert_int_equal(mlp_init(&p->mlp, width, LAYERS, ROWS, NULL, NULL), 0);
 	mlp_randomise(&p->mlp, 7);
 	/* biases as well: zeros would hide a fault in them */
 	for (size_t i = 0; i < p->mlp.n_params; i++)
@@ -40,6 +40,17 @@ static void problem_init(struct problem *p)
 		p->x[i] = (float)(random_next(&random) % 1000) * 1e-3f;
 	for (int i = 0; i < ROWS; i++)
 		p->y[i] = (int)(random_next(&random) % (uint64_t)width[LAYERS]);
+}
+
+/* Into one flat vector, laid out as the parameters. */
+static double flat_gradient(struct mlp *m, const float *x, const int *y, int rows, float scale,
+			    float *gradient)
+{
+	float *layers[MLP_LAYERS_MAX];
+
+	for (int l = 0; l < m->n_layers; l++)
+		layers[l] = gradient + m->offset[l];
+	return mlp_gradient(m, x, y, rows, scale, layers);
 }
 
 /* The same network, one row and one product at a time; returns the summed loss. */
@@ -89,7 +100,7 @@ static void the_gradient_is_that_of_finite_differences(void **state)
 	for (size_t i = 0; i < n; i++)
 		params[i] = (double)p.mlp.params[i];
 
-	loss = mlp_gradient(&p.mlp, p.x, p.y, ROWS, 1.0f / ROWS, gradient);
+	loss = flat_gradient(&p.mlp, p.x, p.y, ROWS, 1.0f / ROWS, gradient);
 	assert_true(fabs(loss - plain_loss(params, p.x, p.y, ROWS)) < 1e-5 * loss);
 
 	for (size_t i = 0; i < n; i++) {
@@ -125,13 +136,13 @@ static void shares_of_any_size_add_up_to_the_whole_batch(void **state)
 	part = calloc(p.mlp.n_params, sizeof(float));
 	sum = calloc(p.mlp.n_params, sizeof(float));
 	assert_true(whole && part && sum);
-	loss = mlp_gradient(&p.mlp, p.x, p.y, ROWS, 1.0f / ROWS, whole);
+	loss = flat_gradient(&p.mlp, p.x, p.y, ROWS, 1.0f / ROWS, whole);
 	for (int s = 0; s < 4; s++) {
 		/* what the last share left there must not show through */
 		for (size_t i = 0; i < p.mlp.n_params; i++)
 			part[i] = NAN;
-		loss_sum += mlp_gradient(&p.mlp, p.x + cuts[s] * width[0], p.y + cuts[s],
-					 cuts[s + 1] - cuts[s], 1.0f / ROWS, part);
+		loss_sum += flat_gradient(&p.mlp, p.x + cuts[s] * width[0], p.y + cuts[s],
+					  cuts[s + 1] - cuts[s], 1.0f / ROWS, part);
 		for (size_t i = 0; i < p.mlp.n_params; i++) {
 			if (cuts[s] == cuts[s + 1])
 				assert_true(part[i] == 0);
@@ -155,7 +166,7 @@ static void rows_are_counted_when_the_highest_output_is_their_class(void **state
 	struct mlp m;
 
 	(void)state;
-	assert_int_equal(mlp_init(&m, two, 1, 3), 0);
+	assert_int_equal(mlp_init(&m, two, 1, 3, NULL, NULL), 0);
 	for (int i = 0; i < 3; i++)
 		m.params[i * 3 + i] = 1;
 	assert_int_equal(mlp_correct(&m, x, y, 3), 2);
@@ -172,9 +183,9 @@ static void large_outputs_do_not_overflow(void **state)
 	double loss;
 
 	(void)state;
-	assert_int_equal(mlp_init(&m, two, 1, 1), 0);
+	assert_int_equal(mlp_init(&m, two, 1, 1, NULL, NULL), 0);
 	m.params[0] = m.params[3] = 1;
-	loss = mlp_gradient(&m, x, y, 1, 1, gradient);
+	loss = flat_gradient(&m, x, y, 1, 1, gradient);
 	assert_true(fabs(loss - 1000) < 1e-3);
 	for (int i = 0; i < 6; i++)
 		assert_true(isfinite(gradient[i]));

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the workers of train_mlp do together: who has which part of the network, how gradients are
+ * brought together, who updates what. Everything that librdtrain is used for in a training step is
+ * here.
+ */
+#ifndef EXAMPLES_TRAINER_H
+#define EXAMPLES_TRAINER_H
+
+#include <rdtrain/train.h>
+
+#include "mlp.h"
+#include "settings.h"
+
+struct trainer {
+	const struct settings *s;
+	rdt_comm *comm;
+	int rank, size;
+	/* Ranks in a grid: copies of the network, each divided into parts. */
+	rdt_grid *grid;
+	int copy, copies, part, parts;
+	struct mlp mlp;			 /* this worker's part */
+	float *gradient[MLP_LAYERS_MAX]; /* by layer */
+	/* Either each copy updates all of its parameters, by gradients that the reducer sums ... */
+	rdt_reducer *reducer;
+	rdt_optimizer *optimizer[MLP_LAYERS_MAX];
+	/* ... or each of the workers with the same part updates a piece. */
+	rdt_sharded *sharded;
+	uint64_t step; /* updates so far */
+};
+
+/*
+ * Divides the workers of `comm` and makes the network: width[0 .. n_layers], at most `rows` rows at
+ * a time. Collective, as all of these. 0, or -1 with the sentence printed; trainer_close is owed in
+ * either case.
+ */
+int trainer_open(struct trainer *t, rdt_comm *comm, const struct settings *s, const int *width,
+		 int n_layers, int rows);
+void trainer_close(struct trainer *t);
+
+/*
+ * One update of all parameters by the mean gradient over `total` samples, `rows` of which this
+ * worker has. *loss: the sum of this worker's.
+ */
+int trainer_step(struct trainer *t, const float *x, const int *y, int rows, size_t total,
+		 double *loss);
+
+/* Adds up over the copies: each has seen other samples. */
+int trainer_sum(struct trainer *t, double *v, size_t n);
+
+/*
+ * Collects every worker's digest in digests[size]. -1, and it says who, when two that ought to be
+ * equal are not: those of workers with the same part, or of all.
+ */
+int trainer_compare(struct trainer *t, const char *what, uint64_t digest, bool all,
+		    uint64_t *digests);
+
+/* For a failed rdt_ call: the library has the sentence. Returns -1. */
+int rdt_failed(const struct trainer *t);
+
+#endif
