@@ -22,7 +22,7 @@ regress() { # NAME WORKERS OPTION...
 		exit 1
 	}
 	# Rounding may move the last digit of a sum that no longer changes, by some 1e-16 of it.
-	sed -n 's/^\[0\] *\([0-9]\+\)  \([0-9.e+-]\+\)  *[0-9.e+-]\+$/\1 \2/p' "$out/$name.log" |
+	sed -n 's/^\(\[0\] \)\{0,1\} *\([0-9]\+\)  \([0-9.e+-]\+\)  *[0-9.e+-]\+$/\2 \3/p' "$out/$name.log" |
 		awk -v wanted="$(number "$out/$name.json" iterations)" '
 		$1 != NR - 1 { print "iteration " NR - 1 " is missing"; bad = 1 }
 		NR > 1 && $2 > last * (1 + 1e-13) { print "J rose in iteration " $1; bad = 1 }
