@@ -21,10 +21,10 @@ struct rdt_transport_ops __wrap_rdt_shm_ops, __wrap_rdt_rails_ops;
 static struct fault armed;
 static uint64_t steps;
 static bool happened;
-static int64_t held_until; /* DELAY; 0: not held */
-static int failed_peer;	   /* ERROR, until it is told */
-static bool failed;
-static char *flipped; /* the put with the wrong bit */
+static int64_t held_until;   /* DELAY; 0: not held */
+static int failed_peer = -1; /* ERROR: nothing gets to this one any more; -1: none */
+static bool failed;	     /* until it is told */
+static char *flipped;	     /* the put with the wrong bit */
 
 uint64_t fault_dice(uint64_t *seed, uint64_t n)
 {
@@ -50,6 +50,7 @@ void fault_arm(const struct fault *fault)
 	armed = fault ? *fault : (struct fault){ 0 };
 	steps = 0;
 	happened = failed = false;
+	failed_peer = -1;
 	held_until = 0;
 }
 
@@ -121,6 +122,11 @@ static int put(const struct rdt_transport_ops *real, struct rdt_ep *ep, const st
 	enum fault_kind kind = !happened && steps >= armed.step ? armed.kind : FAULT_NONE;
 	int status = 0;
 
+	/* A connection that had an error flushes what comes after. */
+	if (happened && rdt_ep_head(ep)->peer == failed_peer) {
+		rdt_ep_head(ep)->posted++;
+		return 0;
+	}
 	switch (kind) {
 	case FAULT_NONE: status = real->put(ep, put); break;
 	case FAULT_DROP: happened = true; break;
@@ -132,6 +138,7 @@ static int put(const struct rdt_transport_ops *real, struct rdt_ep *ep, const st
 	case FAULT_ERROR:
 		happened = failed = true;
 		failed_peer = rdt_ep_head(ep)->peer;
+		rdt_ep_head(ep)->posted++; /* and it will never be complete */
 		break;
 	case FAULT_DEATH: kill(getpid(), SIGKILL); break;
 	}

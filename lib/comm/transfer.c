@@ -368,14 +368,16 @@ int rdt_transfer_check(rdt_plan *plan)
 	if (wire->sends)
 		return 0;
 	theirs = (const struct header *)(plan->scratch->base + wire->offset) + wire->messages % 2;
-	if (plan->comm->config.check && theirs->self != self_of(theirs)) {
+	if (plan->comm->config.check &&
+	    (theirs->self != self_of(theirs) || theirs->number != mine->number)) {
 		char way[256];
 
 		rdt_check_way(&plan->program.links[0], way, sizeof(way));
-		return rdt_fail(plan->comm, RDT_ERR_CORRUPT, -1,
-				"the header of message %" PRIu64
-				" from rank %d to rank %d changed on the way, which is %s",
-				mine->number, call.root, call.peer, way);
+		return rdt_fail(
+			plan->comm, RDT_ERR_CORRUPT, -1,
+			"the header of message %" PRIu64
+			" from rank %d to rank %d changed, or was lost, on the way, which is %s",
+			mine->number, call.root, call.peer, way);
 	}
 	if (__atomic_load_n(&theirs->number, __ATOMIC_ACQUIRE) != mine->number ||
 	    (theirs->count == mine->count && theirs->type == mine->type))

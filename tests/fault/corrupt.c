@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -20,7 +21,7 @@
 /* What all ranks of a run share. */
 struct board {
 	uint32_t steps[RANKS_MAX];
-	uint32_t caught;
+	uint32_t met, caught;
 };
 
 struct cases {
@@ -105,7 +106,7 @@ static int strike(struct operation *o, rdt_comm *comm, int rank, int n, uint64_t
 	return 0;
 }
 
-static int one_case(int rank, int n, int number)
+static int one_case(int rank, int n, int first, int number)
 {
 	uint64_t dice = (uint64_t)number * 1000 + (uint64_t)n;
 	struct board *board = ranks_shared();
@@ -131,7 +132,12 @@ static int one_case(int rank, int n, int number)
 		RANK_CHECK(operation_run(&o, comm, rank, n) == 0);
 		board->steps[rank] = (uint32_t)fault_steps();
 	}
+	/* Nobody goes on before all are through with what still goes well. */
 	RANK_CHECK(rdt_barrier(comm) == 0);
+	__atomic_fetch_add(&board->met, 1, __ATOMIC_ACQ_REL);
+	while (__atomic_load_n(&board->met, __ATOMIC_ACQUIRE) <
+	       (uint32_t)(n * (number - first + 1)))
+		usleep(50);
 	RANK_CHECK(strike(&o, comm, rank, n, &dice) == 0);
 	if (rank == 0)
 		board->caught++;
@@ -149,7 +155,7 @@ static int many(int rank, int n, void *arg)
 	const struct cases *cases = arg;
 
 	for (int i = cases->from; i < cases->to; i++)
-		if (one_case(rank, n, i)) {
+		if (one_case(rank, n, cases->from, i)) {
 			fprintf(stderr, "case %d of %d ranks (%s)\n", i, n, kind_names[i % KINDS]);
 			return 1;
 		}
