@@ -150,9 +150,12 @@ int rdt_predicted(rdt_comm *comm, const struct rdt_call *call, const struct rdt_
 	const struct rdt_algorithm *algorithm;
 	struct rdt_simulation what;
 	struct rdt_shaper shaper;
-	int status = rdt_shaper_open(&shaper, comm, call, agreed);
+	int status;
 
 	*time_ps = UINT64_MAX;
+	if (!comm->chooser)
+		return 0;
+	status = rdt_shaper_open(&shaper, comm, call, agreed);
 	if (status)
 		return status;
 	algorithm = rdt_choose(comm, &shaper);
@@ -166,14 +169,15 @@ int rdt_predicted(rdt_comm *comm, const struct rdt_call *call, const struct rdt_
 
 void rdt_choice_explain(rdt_comm *comm, const struct rdt_shaper *s, char *text, size_t size)
 {
-	struct rdt_simulation what = simulation_of(comm, &s->shape);
 	struct rdt_candidate candidates[RDT_CANDIDATES];
+	struct rdt_simulation what;
 	size_t used = 0;
 	int n;
 
 	text[0] = '\0';
-	if (comm->size == 1)
+	if (!comm->chooser)
 		return;
+	what = simulation_of(comm, &s->shape);
 	what.bytes = measure(comm, s);
 	n = rdt_predict(&what, s->call->collective, comm->config.rank_order, candidates);
 	for (int i = 0; i < n && used < size; i++)
