@@ -55,3 +55,11 @@ for algorithm in hierarchical-circulant hierarchical-ring; do
 	unset RDTRAIN_WINDOW
 done
 unset RDTRAIN_ALLREDUCE
+
+# A window whose ranks are on two hosts: its atomics are exact, whoever they come from.
+echo "two hosts: a window"
+"$bin/rdtrain" run --nodes 2 --node "$SOFT_ROCE_HOST" --rendezvous "$SOFT_ROCE_ADDR_0:$port" \
+	-n 2 -- "$1/tests/multi_window" >"$log" 2>&1 || { cat "$log"; exit 1; }
+cat "$log"
+port=$((port + 1))
+[ "$(grep -c 'the window is right' "$log")" = 2 ] || { echo "not all ranks are through"; exit 1; }
