@@ -25,7 +25,7 @@
 
 #include "ranks.h"
 
-static char directory[] = "/tmp/rdt_checkpoint_XXXXXX", path[128];
+static char temporary[] = "/tmp/rdt_checkpoint_XXXXXX", *directory = temporary, path[128];
 
 /* What ranks tell the test. */
 static struct told {
@@ -633,7 +633,7 @@ static int set_up(void **state)
 {
 	(void)state;
 	told = mmap(NULL, sizeof(*told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	return told == MAP_FAILED || !mkdtemp(directory);
+	return told == MAP_FAILED || !mkdtemp(temporary);
 }
 
 static int tear_down(void **state)
@@ -657,7 +657,8 @@ static int end_alone(void **state)
 	return 0;
 }
 
-int main(void)
+/* With "save DIRECTORY": leaves a checkpoint of three ranks there, for python.py. */
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest of_ranks[] = {
 		cmocka_unit_test(any_number_of_ranks_loads_what_any_number_has_saved),
@@ -672,6 +673,10 @@ int main(void)
 	};
 	int failed;
 
+	if (argc == 3) {
+		directory = argv[2];
+		return !ranks_run(3, 60, save_set, NULL);
+	}
 	ranks_need_device();
 	if (set_up(NULL))
 		return 1;

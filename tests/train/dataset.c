@@ -429,7 +429,30 @@ static void files_are_opened_by_path(void **state)
 	rdt_dataset_close(NULL);
 }
 
-int main(void)
+/* For python.py: the format, rows and columns, then each element. */
+static int print(const char *path)
+{
+	const struct rdt_dataset_info *info;
+	rdt_dataset *d;
+	double v;
+
+	if (rdt_dataset_open(path, &d)) {
+		fprintf(stderr, "%s\n", rdt_last_error());
+		return 1;
+	}
+	info = rdt_dataset_info(d);
+	printf("%s %zu %zu\n", info->format, (size_t)info->rows, (size_t)info->columns);
+	for (uint64_t row = 0; row < info->rows; row++)
+		for (uint64_t column = 0; column < info->columns; column++) {
+			if (rdt_dataset_read(d, &row, 1, column, 1, RDT_FLOAT64, &v))
+				return 1;
+			printf("%.17g\n", v);
+		}
+	rdt_dataset_close(d);
+	return 0;
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_table_is_read_with_either_line_end),
@@ -445,5 +468,7 @@ int main(void)
 		cmocka_unit_test(files_are_opened_by_path),
 	};
 
+	if (argc == 3)
+		return print(argv[2]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
