@@ -23,6 +23,11 @@ enum {
 	KEY_WIRE,
 	KEY_ACCUMULATE,
 	KEY_BUCKET,
+	KEY_CHECKPOINT,
+	KEY_RESUME,
+	KEY_MODE,
+	KEY_SERVERS,
+	KEY_STALENESS,
 };
 
 static const struct argp_option options[] = {
@@ -49,6 +54,17 @@ static const struct argp_option options[] = {
 	  "Gradients are sent as this (default float32)", 1 },
 	{ "accumulate", KEY_ACCUMULATE, "N", 0, "Compute each step in N passes (default 1)", 1 },
 	{ "bucket", KEY_BUCKET, "BYTES", 0, "Gradients of one allreduce (default 4194304)", 1 },
+	{ "mode", KEY_MODE, "reduce|server", 0,
+	  "reduce: gradients are summed by all workers (default); server: the first workers keep "
+	  "the parameters, the others train",
+	  1 },
+	{ "servers", KEY_SERVERS, "N", 0, "With --mode server: so many (default 1)", 1 },
+	{ "staleness", KEY_STALENESS, "N", 0,
+	  "With --mode server: a worker may be N steps ahead of the slowest; without it all keep "
+	  "step",
+	  1 },
+	{ "checkpoint", KEY_CHECKPOINT, "DIR", 0, "Write a checkpoint there after each epoch", 2 },
+	{ "resume", KEY_RESUME, 0, 0, "Go on from the newest checkpoint there", 2 },
 	{ "json", 'J', "FILE", 0, "Write the results to FILE as JSON", 2 },
 	{ "no-progress", KEY_NO_PROGRESS, 0, 0, "No progress bar, even on a terminal", 2 },
 	{ 0 },
@@ -117,6 +133,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	static const char *const optimizers[] = { "sgd", "momentum", "adam", NULL };
 	static const char *const wires[] = { "float32", "bfloat16", "float16", NULL };
+	static const char *const server_modes[] = { "reduce", "server", NULL };
 	static const enum rdt_type types[] = { RDT_FLOAT32, RDT_BFLOAT16, RDT_FLOAT16 };
 	struct settings *s = state->input;
 
@@ -140,10 +157,27 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_ACCUMULATE: s->accumulate = whole(state, "--accumulate", arg, 1, 1024); return 0;
 	case KEY_BUCKET: s->bucket = whole(state, "--bucket", arg, 1, 1 << 30); return 0;
 	case KEY_NO_PROGRESS: s->no_progress = true; return 0;
+	case KEY_CHECKPOINT: s->checkpoint = arg; return 0;
+	case KEY_RESUME: s->resume = true; return 0;
+	case KEY_MODE:
+		if (one_of(state, "--mode", arg, server_modes) && !s->servers)
+			s->servers = 1;
+		return 0;
+	case KEY_SERVERS: s->servers = (int)whole(state, "--servers", arg, 1, 1024); return 0;
+	case KEY_STALENESS: s->staleness = whole(state, "--staleness", arg, 0, 1 << 20); return 0;
 	case ARGP_KEY_END:
 		if (s->shard && (s->wire != RDT_FLOAT32 || s->accumulate > 1))
 			argp_error(state, "--shard-optimizer goes with neither --wire nor "
 					  "--accumulate");
+		if (s->servers && (s->shard || s->wire != RDT_FLOAT32 || s->accumulate > 1 ||
+				   s->parts != 1 || s->checkpoint))
+			argp_error(state, "--mode server goes with neither --parallel, "
+					  "--shard-optimizer, --wire, --accumulate nor "
+					  "--checkpoint");
+		if (s->staleness >= 0 && !s->servers)
+			argp_error(state, "--staleness is for --mode server");
+		if (s->resume && !s->checkpoint)
+			argp_error(state, "--resume needs --checkpoint DIR");
 		if (s->momentum == 0 && s->optimizer == RDT_MOMENTUM)
 			s->optimizer = RDT_SGD;
 		if (s->learning_rate < 0)
@@ -180,6 +214,7 @@ struct settings settings_parse(int argc, char **argv)
 		.seed = 1,
 		.parts = 1,
 		.accumulate = 1,
+		.staleness = -1,
 	};
 
 	argp_parse(&argp, argc, argv, 0, NULL, &s);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Linear regression by gradient descent, divided over workers in two ways:
+ * Linear regression by gradient descent, divided over workers in three ways:
  *
  *	J(theta) = 1/(2m) sum_i (theta . x_i - y_i)^2
  *	gradient = 1/m sum_i (theta . x_i - y_i) x_i
@@ -9,6 +9,9 @@
  *	--mode data	each worker has some of the samples and all of theta: gradients are summed
  *	--mode model	each worker has some of the features, for all samples, and that part of
  *theta: partial products theta . x_i are summed, each worker updates its own part
+ *
+ *	--mode server	as data, but rank 0 is a server that keeps theta: the others push their
+ *gradients to it, which it applies, and pull theta from there
  *
  *	rdtrain run -n 4 -- ./train_linear --mode model --random 10000x100
  *
@@ -36,8 +39,8 @@
 
 /* ---- the command line ---------------------------------------------------------------- */
 
-static const char *const modes[] = { "data", "model" };
-enum mode { DATA, MODEL };
+static const char *const modes[] = { "data", "model", "server" };
+enum mode { DATA, MODEL, SERVER };
 
 struct settings {
 	enum mode mode;
@@ -50,7 +53,8 @@ struct settings {
 enum { KEY_SEED = 256, KEY_NO_PROGRESS, KEY_RANDOM, KEY_TOLERANCE };
 
 static const struct argp_option options[] = {
-	{ "mode", 'm', "data|model", 0, "What is divided over the workers (default data)", 0 },
+	{ "mode", 'm', "data|model|server", 0, "What is divided over the workers (default data)",
+	  0 },
 	{ "data", 'd', "FILE", 0,
 	  "Samples, the target last (default " RDTRAIN_EXAMPLE_DATA "/diabetes.csv)", 0 },
 	{ "random", KEY_RANDOM, "ROWSxFEATURES", 0, "Random samples instead, like 10000x100", 0 },
@@ -81,12 +85,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 	switch (key) {
 	case 'm':
-		for (int m = DATA; m <= MODEL; m++)
+		for (int m = DATA; m <= SERVER; m++)
 			if (strcmp(arg, modes[m]) == 0) {
 				s->mode = (enum mode)m;
 				return 0;
 			}
-		argp_error(state, "--mode: \"%s\" is neither data nor model", arg);
+		argp_error(state, "--mode: \"%s\" is none of data, model, server", arg);
 		return EINVAL;
 	case 'd': s->data = arg; return 0;
 	case KEY_RANDOM: s->random = arg; return 0;
@@ -115,8 +119,10 @@ static const struct argp argp = {
 /* ---- a worker ------------------------------------------------------------------------ */
 
 struct worker {
-	rdt_comm *comm;
-	int rank, size;
+	rdt_comm *all;	/* every process */
+	rdt_comm *comm; /* the workers: all of them, but for a server */
+	int rank, size; /* among the workers; a server's rank is -1 */
+	rdt_ps *ps;	/* the server, or the way to it; NULL: there is none */
 	const struct settings *s;
 	struct source source;
 	struct table table; /* this worker's part */
@@ -161,9 +167,9 @@ static int reduce(struct worker *w, rdt_plan *plan)
 
 /*
  * w->gradient = 1/m X'(X v - y), of this worker's features; without y where `targets` is false.
- * *j, when not NULL: J.
+ * Behind it the sum of (X v - y)^2.
  */
-static int gradient_at(struct worker *w, const double *v, bool targets, double *j)
+static int gradient_at(struct worker *w, const double *v, bool targets)
 {
 	int rows = (int)w->table.n_rows, columns = (int)w->table.n_columns;
 	double m = (double)w->source.rows;
@@ -185,11 +191,9 @@ static int gradient_at(struct worker *w, const double *v, bool targets, double *
 			    w->residual, 1, 0, w->gradient, 1);
 	w->gradient[columns] = cblas_ddot(rows, w->residual, 1, w->residual, 1);
 	rdt_trace_end(w->comm);
-	if (w->s->mode != MODEL && reduce(w, w->sum_gradients))
-		return -1;
-	if (j)
-		*j = w->gradient[columns] / (2 * m);
-	return 0;
+	if (w->ps) /* the server adds gradients up */
+		return sum_over_samples(w, &w->gradient[columns], 1);
+	return w->s->mode != MODEL ? reduce(w, w->sum_gradients) : 0;
 }
 
 static int norm(struct worker *w, const double *v, double *out)
@@ -216,11 +220,36 @@ static int power_iteration(struct worker *w)
 			return -1;
 		for (size_t c = 0; c < n; c++)
 			w->theta[c] /= length;
-		if (gradient_at(w, w->theta, false, NULL) || norm(w, w->gradient, &w->lipschitz))
+		if (gradient_at(w, w->theta, false) || norm(w, w->gradient, &w->lipschitz))
 			return -1;
 		memcpy(w->theta, w->gradient, n * sizeof(double));
 	}
 	memset(w->theta, 0, n * sizeof(double));
+	return 0;
+}
+
+/* theta <- theta - eta gradient; *length becomes that of the gradient. */
+static int update(struct worker *w, double *length)
+{
+	int n = (int)w->table.n_columns;
+	const void *gradient = w->gradient;
+	double eta = 1 / w->lipschitz;
+
+	if (!w->ps) {
+		cblas_daxpy(n, -eta, w->gradient, 1, w->theta, 1);
+		return norm(w, w->gradient, length);
+	}
+	/* The server applies the mean over the workers: their number makes it the sum. */
+	cblas_dscal(n, w->size, w->gradient, 1);
+	if (rdt_ps_push(w->ps, &gradient))
+		return rdt_failed(w);
+	cblas_dcopy(n, w->theta, 1, w->gradient, 1);
+	if (rdt_ps_pull(w->ps))
+		return rdt_failed(w);
+	cblas_daxpy(n, -1, w->theta, 1, w->gradient, 1);
+	if (norm(w, w->gradient, length))
+		return -1;
+	*length /= eta;
 	return 0;
 }
 
@@ -234,7 +263,10 @@ static int descend(struct worker *w)
 	for (long i = 0; i < w->s->iterations; i++) {
 		double j;
 
-		if (gradient_at(w, w->theta, true, &j) || norm(w, w->gradient, &length))
+		if (gradient_at(w, w->theta, true))
+			return -1;
+		j = w->gradient[w->table.n_columns] / (2 * (double)w->source.rows);
+		if (update(w, &length))
 			return -1;
 		first = i == 0 ? length : first;
 		w->history[i] = j;
@@ -245,8 +277,6 @@ static int descend(struct worker *w)
 			break;
 		progress_draw(&bar, log(length / first) / log(w->s->tolerance), "iteration", i,
 			      w->s->iterations);
-		cblas_daxpy((int)w->table.n_columns, -1 / w->lipschitz, w->gradient, 1, w->theta,
-			    1);
 	}
 	w->seconds = now() - begin;
 	return 0;
@@ -254,15 +284,61 @@ static int descend(struct worker *w)
 
 /* ---- set-up -------------------------------------------------------------------------- */
 
+/* Divides the processes when one is to serve. */
+static int find_workers(struct worker *w)
+{
+	bool server = w->s->mode == SERVER && rdt_comm_rank(w->all) == 0;
+
+	w->comm = w->all;
+	if (w->s->mode == SERVER) {
+		if (rdt_comm_size(w->all) < 2) {
+			fprintf(stderr,
+				"train_linear: a server needs a worker: rdtrain run -n 2 or "
+				"more\n");
+			return -1;
+		}
+		if (rdt_comm_split(w->all, server ? -1 : 0, 0, &w->comm)) {
+			fprintf(stderr, "%s\n", rdt_last_error());
+			return -1;
+		}
+	}
+	w->rank = server ? -1 : rdt_comm_rank(w->comm);
+	w->size = server ? 0 : rdt_comm_size(w->comm);
+	return source_open(&w->source, w->s->random ? NULL : w->s->data, w->s->random,
+			   (uint64_t)w->s->seed);
+}
+
+/* The step is what the workers have found: the first of them, rank 1, tells. */
+static int open_server(struct worker *w)
+{
+	struct rdt_ps_tensor theta = { .name = "theta",
+				       .data = w->theta,
+				       .count = w->source.columns };
+	struct rdt_ps_options o = { .size = sizeof(o),
+				    .mode = RDT_PS_SYNC,
+				    .type = RDT_FLOAT64,
+				    .optimizer = { .size = sizeof(o.optimizer), .kind = RDT_SGD } };
+
+	if (rdt_broadcast(w->all, &w->lipschitz, 1, RDT_FLOAT64, 1))
+		return rdt_failed(w);
+	o.rate.base = 1 / w->lipschitz;
+	return rdt_ps_create(w->all, &o, &theta, 1, &w->ps) ? rdt_failed(w) : 0;
+}
+
+static int serve(struct worker *w)
+{
+	w->theta = calloc(w->source.columns, sizeof(double));
+	if (!w->theta || open_server(w))
+		return -1;
+	return rdt_ps_serve(w->ps) ? rdt_failed(w) : 0;
+}
+
 static int prepare(struct worker *w)
 {
 	struct table *t = &w->table;
 	bool model = w->s->mode == MODEL;
 	void *residual, *gradient;
 
-	if (source_open(&w->source, w->s->random ? NULL : w->s->data, w->s->random,
-			(uint64_t)w->s->seed))
-		return -1;
 	t->n_rows =
 		rdt_part(w->source.rows, model ? 1 : w->size, model ? 0 : w->rank, &t->first_row);
 	t->n_columns = rdt_part(w->source.columns, model ? w->size : 1, model ? w->rank : 0,
@@ -384,7 +460,13 @@ out:
 
 static int run(struct worker *w)
 {
+	if (find_workers(w))
+		return -1;
+	if (w->rank < 0)
+		return serve(w);
 	if (prepare(w) || power_iteration(w))
+		return -1;
+	if (w->s->mode == SERVER && (open_server(w) || (rdt_ps_pull(w->ps) && rdt_failed(w))))
 		return -1;
 	return descend(w) || report(w) ? -1 : 0;
 }
@@ -403,21 +485,21 @@ int main(int argc, char **argv)
 	/* Workers share the processors: one thread each, unless someone has said otherwise. */
 	if (!getenv("OPENBLAS_NUM_THREADS") && !getenv("OMP_NUM_THREADS"))
 		openblas_set_num_threads(1);
-	if (rdt_comm_create(NULL, &w.comm)) {
+	if (rdt_comm_create(NULL, &w.all)) {
 		fprintf(stderr, "%s\n", rdt_last_error());
 		return 1;
 	}
-	w.rank = rdt_comm_rank(w.comm);
-	w.size = rdt_comm_size(w.comm);
-
 	status = run(&w);
 
 	/* After a failure of this worker alone, the others must not wait for it. */
 	if (status)
-		rdt_comm_abort(w.comm);
+		rdt_comm_abort(w.all);
+	rdt_ps_destroy(w.ps);
 	rdt_plan_destroy(w.sum_residuals);
 	rdt_plan_destroy(w.sum_gradients);
-	rdt_comm_destroy(w.comm);
+	if (w.comm != w.all)
+		rdt_comm_destroy(w.comm);
+	rdt_comm_destroy(w.all);
 	source_close(&w.source);
 	table_free(&w.table);
 	free(w.theta);

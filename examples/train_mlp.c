@@ -5,6 +5,7 @@
  *
  *	rdtrain run -n 4 -- ./train_mlp --hidden 64,32 --epochs 30
  *	rdtrain run -n 4 -- ./train_mlp --parallel 2x2 --wire bfloat16
+ *	rdtrain run -n 5 -- ./train_mlp --mode server --staleness 4
  *
  * One step, on each worker:
  *   1. its share of the global batch -> the share's part of the gradient, divided by the batch
@@ -25,6 +26,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "checkpoint.h"
 #include "progress.h"
 #include "samples.h"
 #include "settings.h"
@@ -37,7 +39,8 @@ struct worker {
 	rdt_sampler *sampler;
 	FILE *json; /* rank 0's results */
 	double loss, accuracy, samples_per_s;
-	long epochs;	   /* done */
+	long epochs;	   /* done ... */
+	long resumed;	   /* ... of them by a run before */
 	uint64_t *digests; /* of every worker's parameters */
 };
 
@@ -110,6 +113,8 @@ static int train(struct worker *w)
 		begin = now() - begin;
 		total_time += begin;
 		w->epochs++;
+		if (w->s.checkpoint && checkpoint_save(&w->t, rdt_sampler_position(w->sampler)))
+			return -1;
 		if (test(w))
 			return -1;
 		if (w->t.rank == 0)
@@ -121,8 +126,9 @@ static int train(struct worker *w)
 	if (reason == RDT_STOP_DIVERGED)
 		return w->t.rank ? -1
 				 : failed(w, "the loss is no longer finite; try a smaller --lr");
-	w->samples_per_s = (double)w->samples.n_train * (double)w->epochs / total_time;
-	return 0;
+	w->samples_per_s =
+		(double)w->samples.n_train * (double)(w->epochs - w->resumed) / total_time;
+	return trainer_finish(&w->t) || test(w) ? -1 : 0;
 }
 
 /* ---- results ------------------------------------------------------------------------- */
@@ -223,6 +229,17 @@ static void describe(const struct worker *w, const int *width)
 	       s->momentum, s->seed);
 }
 
+static int resume(struct worker *w)
+{
+	uint64_t position;
+
+	if (checkpoint_load(&w->t, &position))
+		return -1;
+	rdt_sampler_seek(w->sampler, position);
+	w->epochs = w->resumed = (long)(position / rdt_sampler_steps(w->sampler));
+	return 0;
+}
+
 static int run(struct worker *w, rdt_comm *comm)
 {
 	int width[MLP_LAYERS_MAX + 1] = { 0 }, n = w->s.n_hidden + 1;
@@ -234,13 +251,18 @@ static int run(struct worker *w, rdt_comm *comm)
 	width[0] = (int)w->samples.features;
 	memcpy(&width[1], w->s.hidden, (size_t)w->s.n_hidden * sizeof(int));
 	width[n] = w->samples.classes;
-	if (trainer_open(&w->t, comm, &w->s, width, n, (int)w->s.batch) || open_json(w) ||
-	    open_sampler(w))
+	if (trainer_open(&w->t, comm, &w->s, width, n, (int)w->s.batch))
+		return -1;
+	if (w->t.rank < 0)
+		return trainer_serve(&w->t);
+	if (open_json(w) || open_sampler(w))
 		return -1;
 	if (w->t.rank == 0)
 		describe(w, width);
 	/* Workers on several hosts read several files. */
 	if (trainer_compare(&w->t, "data", samples_digest(&w->samples), true, w->digests))
+		return -1;
+	if (w->s.resume && resume(w))
 		return -1;
 	return train(w) || report(w) ? -1 : 0;
 }

@@ -88,14 +88,80 @@ static int make_sharded(struct trainer *t, size_t count)
 	return rdt_sharded_create(rdt_grid_data(t->grid), &o, &t->sharded) ? rdt_failed(t) : 0;
 }
 
+/*
+ * Servers update by the mean of what the workers push, or by each push when workers need not keep
+ * step. What a worker pushes is the mean gradient of its share, so the rate is divided by their
+ * number in the latter case.
+ */
+static int make_server(struct trainer *t)
+{
+	struct rdt_ps_tensor tensors[MLP_LAYERS_MAX];
+	char names[MLP_LAYERS_MAX][16];
+	struct rdt_ps_options o = { .size = sizeof(o),
+				    .servers = t->s->servers,
+				    .mode = t->s->staleness < 0 ? RDT_PS_SYNC : RDT_PS_STALE,
+				    .staleness =
+					    t->s->staleness < 0 ? 0 : (uint64_t)t->s->staleness,
+				    .type = RDT_FLOAT32,
+				    .optimizer = optimizer_options(t->s),
+				    .rate = { .base = t->s->learning_rate } };
+	int workers = rdt_comm_size(t->all) - t->s->servers;
+
+	if (o.mode == RDT_PS_STALE)
+		o.rate.base /= workers;
+	t->pushed = calloc(t->mlp.n_params, sizeof(float));
+	if (!t->pushed) {
+		fprintf(stderr, "rank %d: out of memory for gradients\n", t->rank);
+		return -1;
+	}
+	for (int l = 0; l < t->mlp.n_layers; l++) {
+		snprintf(names[l], sizeof(names[l]), "layers.%d", l);
+		t->gradient[l] = t->pushed + t->mlp.offset[l];
+		tensors[l] =
+			(struct rdt_ps_tensor){ .name = names[l],
+						.data = t->mlp.params + t->mlp.offset[l],
+						.count = t->mlp.offset[l + 1] - t->mlp.offset[l] };
+	}
+	/* All begin with the parameters of rank 0, a server. */
+	mlp_randomise(&t->mlp, (uint64_t)t->s->seed);
+	if (rdt_ps_create(t->all, &o, tensors, t->mlp.n_layers, &t->ps))
+		return rdt_failed(t);
+	return t->rank >= 0 && rdt_ps_pull(t->ps) ? rdt_failed(t) : 0;
+}
+
+/* Divides the processes when some are to serve. */
+static int find_workers(struct trainer *t)
+{
+	bool server = rdt_comm_rank(t->all) < t->s->servers;
+
+	t->comm = t->all;
+	if (t->s->servers >= rdt_comm_size(t->all)) {
+		fprintf(stderr, "train_mlp: %d servers of %d processes leave no worker\n",
+			t->s->servers, rdt_comm_size(t->all));
+		return -1;
+	}
+	if (t->s->servers && rdt_comm_split(t->all, server ? -1 : 0, 0, &t->comm))
+		return rdt_failed(t);
+	t->rank = server ? -1 : rdt_comm_rank(t->comm);
+	t->size = server ? 0 : rdt_comm_size(t->comm);
+	return 0;
+}
+
 int trainer_open(struct trainer *t, rdt_comm *comm, const struct settings *s, const int *width,
 		 int n_layers, int rows)
 {
 	struct rdt_layer_part layers[MLP_LAYERS_MAX];
 
-	*t = (struct trainer){
-		.s = s, .comm = comm, .rank = rdt_comm_rank(comm), .size = rdt_comm_size(comm)
-	};
+	*t = (struct trainer){ .s = s, .all = comm, .copies = 1, .parts = 1 };
+	if (find_workers(t))
+		return -1;
+	if (t->rank < 0) {
+		if (mlp_init(&t->mlp, width, n_layers, 1, NULL, NULL)) {
+			fprintf(stderr, "train_mlp: out of memory for the network\n");
+			return -1;
+		}
+		return make_server(t);
+	}
 	if (make_grid(t, width, n_layers, layers) ||
 	    (s->shard && make_sharded(t, mlp_count(width, n_layers, layers))))
 		return -1;
@@ -108,6 +174,8 @@ int trainer_open(struct trainer *t, rdt_comm *comm, const struct settings *s, co
 	t->mlp.arg = t;
 	for (int l = 0; s->shard && l < n_layers; l++)
 		t->gradient[l] = (float *)rdt_sharded_gradient(t->sharded) + t->mlp.offset[l];
+	if (s->servers)
+		return make_server(t);
 	if (!s->shard && make_reducer(t))
 		return -1;
 
@@ -121,12 +189,16 @@ int trainer_open(struct trainer *t, rdt_comm *comm, const struct settings *s, co
 
 void trainer_close(struct trainer *t)
 {
+	rdt_ps_destroy(t->ps);
+	free(t->pushed);
 	rdt_reducer_destroy(t->reducer);
 	for (int l = 0; l < MLP_LAYERS_MAX; l++)
 		rdt_optimizer_destroy(t->optimizer[l]);
 	mlp_free(&t->mlp);
 	rdt_sharded_destroy(t->sharded);
 	rdt_grid_destroy(t->grid);
+	if (t->comm != t->all)
+		rdt_comm_destroy(t->comm);
 }
 
 /* ---- a step ---------------------------------------------------------------------------------- */
@@ -136,6 +208,9 @@ static int backward(struct trainer *t, const float *x, const int *y, int rows, s
 		    double *loss)
 {
 	int passes = (int)t->s->accumulate, features = t->mlp.width[0];
+	/* Divided by the whole batch, not the share: the shares may be unequal. A server takes the
+	 * mean over the workers, of which their number makes the sum. */
+	float scale = (t->ps ? (float)t->size : 1) / (float)total;
 
 	*loss = 0;
 	for (int p = 0; p < passes; p++) {
@@ -143,15 +218,36 @@ static int backward(struct trainer *t, const float *x, const int *y, int rows, s
 
 		if (p + 1 < passes && rdt_reducer_hold(t->reducer))
 			return rdt_failed(t);
-		/* Divided by the whole batch, not the share: the shares may be unequal. */
 		*loss += mlp_gradient(&t->mlp, x + first * (size_t)features, y + first, (int)n,
-				      1.0f / (float)total, t->gradient);
+				      scale, t->gradient);
 		if (t->mlp.failed)
 			return -1;
 		if (t->reducer && rdt_reducer_finish(t->reducer))
 			return rdt_failed(t);
 	}
 	return 0;
+}
+
+static int push_and_pull(struct trainer *t)
+{
+	const void *gradients[MLP_LAYERS_MAX];
+
+	for (int l = 0; l < t->mlp.n_layers; l++)
+		gradients[l] = t->gradient[l];
+	return rdt_ps_push(t->ps, gradients) || rdt_ps_pull(t->ps) ? rdt_failed(t) : 0;
+}
+
+int trainer_serve(struct trainer *t)
+{
+	return rdt_ps_serve(t->ps) ? rdt_failed(t) : 0;
+}
+
+int trainer_finish(struct trainer *t)
+{
+	if (!t->ps)
+		return 0;
+	/* Each has seen its own pushes applied; when all have, all see the same. */
+	return rdt_barrier(t->comm) || rdt_ps_pull(t->ps) ? rdt_failed(t) : 0;
 }
 
 int trainer_step(struct trainer *t, const float *x, const int *y, int rows, size_t total,
@@ -168,7 +264,9 @@ int trainer_step(struct trainer *t, const float *x, const int *y, int rows, size
 	rdt_trace_begin(t->comm, "update");
 	if (t->sharded && rdt_sharded_step(t->sharded, t->step, rate))
 		status = rdt_failed(t);
-	for (int l = 0; l < t->mlp.n_layers && !t->sharded; l++)
+	if (t->ps)
+		status = push_and_pull(t);
+	for (int l = 0; l < t->mlp.n_layers && t->reducer; l++)
 		rdt_optimizer_step(t->optimizer[l], t->step, rate, t->mlp.params + t->mlp.offset[l],
 				   t->gradient[l]);
 	rdt_trace_end(t->comm);

@@ -14,8 +14,9 @@
 
 struct trainer {
 	const struct settings *s;
-	rdt_comm *comm;
-	int rank, size;
+	rdt_comm *all;	/* every process */
+	rdt_comm *comm; /* the workers: all of them, but for servers */
+	int rank, size; /* among the workers; a server's rank is -1 */
 	/* Ranks in a grid: copies of the network, each divided into parts. */
 	rdt_grid *grid;
 	int copy, copies, part, parts;
@@ -24,8 +25,11 @@ struct trainer {
 	/* Either each copy updates all of its parameters, by gradients that the reducer sums ... */
 	rdt_reducer *reducer;
 	rdt_optimizer *optimizer[MLP_LAYERS_MAX];
-	/* ... or each of the workers with the same part updates a piece. */
+	/* ... or each of the workers with the same part updates a piece ... */
 	rdt_sharded *sharded;
+	/* ... or servers do, to which gradients are pushed and from which parameters are pulled. */
+	rdt_ps *ps;
+	float *pushed; /* the gradients */
 	uint64_t step; /* updates so far */
 };
 
@@ -44,6 +48,11 @@ void trainer_close(struct trainer *t);
  */
 int trainer_step(struct trainer *t, const float *x, const int *y, int rows, size_t total,
 		 double *loss);
+
+/* A server's work, until the workers are done. */
+int trainer_serve(struct trainer *t);
+/* The last parameters, the same for all workers. */
+int trainer_finish(struct trainer *t);
 
 /* Adds up over the copies: each has seen other samples. */
 int trainer_sum(struct trainer *t, double *v, size_t n);

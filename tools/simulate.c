@@ -5,6 +5,7 @@
  * no device.
  */
 #include "tools/commands.h"
+#include "tools/simulate.h"
 
 #include <argp.h>
 #include <errno.h>
@@ -94,7 +95,9 @@ static const char doc[] =
 	"  rdtrain simulate allreduce --ranks 1000 --ranks-per-host 8 --bytes 64M\n"
 	"  rdtrain simulate allreduce --ranks 64 --plot curve.svg --over size\n"
 	"  rdtrain simulate allreduce --print-model > my.model   (edit it)\n"
-	"  rdtrain simulate allreduce --ranks 48 --model my.model\n\n"
+	"  rdtrain simulate allreduce --ranks 48 --model my.model\n"
+	"  rdtrain simulate --step-time 120 --gradient-bytes 100M   (a training step; --help "
+	"too)\n\n"
 	"rounds is the longest chain of puts that wait for one another; bytes what the busiest "
 	"rank puts; puts those of all ranks together. local and remote are how many ranks of its "
 	"own and of other hosts the rank with the most has to be connected with (remote: queue "
@@ -105,7 +108,7 @@ static const char doc[] =
 
 /* ---- options ------------------------------------------------------------------------------ */
 
-static uint64_t size_option(const struct argp_state *state, const char *name, const char *text)
+uint64_t rdt_simulate_size(const struct argp_state *state, const char *name, const char *text)
 {
 	static const char units[] = "KMG";
 	unsigned long long value;
@@ -128,8 +131,8 @@ static uint64_t size_option(const struct argp_state *state, const char *name, co
 	return value << shift;
 }
 
-static int number_option(const struct argp_state *state, const char *name, const char *text,
-			 int least, int most)
+int rdt_simulate_number(const struct argp_state *state, const char *name, const char *text,
+			int least, int most)
 {
 	char *end;
 	long value;
@@ -188,13 +191,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	struct settings *s = state->input;
 
 	switch (key) {
-	case OPTION_RANKS: s->ranks = number_option(state, "ranks", arg, 1, MOST_RANKS); return 0;
-	case OPTION_PER_HOST:
-		s->ranks_per_host = number_option(state, "ranks-per-host", arg, 1, MOST_RANKS);
+	case OPTION_RANKS:
+		s->ranks = rdt_simulate_number(state, "ranks", arg, 1, MOST_RANKS);
 		return 0;
-	case OPTION_BYTES: s->bytes = size_option(state, "bytes", arg); return 0;
+	case OPTION_PER_HOST:
+		s->ranks_per_host =
+			rdt_simulate_number(state, "ranks-per-host", arg, 1, MOST_RANKS);
+		return 0;
+	case OPTION_BYTES: s->bytes = rdt_simulate_size(state, "bytes", arg); return 0;
 	case OPTION_ELEMENT:
-		s->elem_size = (uint32_t)number_option(state, "element", arg, 1, 4096);
+		s->elem_size = (uint32_t)rdt_simulate_number(state, "element", arg, 1, 4096);
 		return 0;
 	case 'a': s->algorithm = arg; return 0;
 	case OPTION_IN_ORDER: s->in_order = true; return 0;
@@ -223,7 +229,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 /* ---- the model ---------------------------------------------------------------------------- */
 
-static int complain(const char *what, const char *file)
+int rdt_simulate_complain(const char *what, const char *file)
 {
 	fprintf(stderr, "rdtrain simulate: cannot %s %s: %s\n", what, file, strerror(errno));
 	return 1;
@@ -242,12 +248,12 @@ static int read_model(const char *file, struct rdt_model *model)
 				"--list-models shows the models\n",
 				file);
 		else
-			complain("read", file);
+			rdt_simulate_complain("read", file);
 		return 2;
 	}
 	n = fread(text, 1, sizeof(text) - 1, from);
 	if (ferror(from)) {
-		complain("read", file);
+		rdt_simulate_complain("read", file);
 		fclose(from);
 		return 1;
 	}
@@ -260,14 +266,13 @@ static int read_model(const char *file, struct rdt_model *model)
 	return 0;
 }
 
-static int get_model(struct settings *s)
+int rdt_simulate_model(const char *name, struct rdt_model *model)
 {
-	const struct rdt_model *model =
-		s->model_name ? rdt_model_builtin(s->model_name) : rdt_models[0];
+	const struct rdt_model *builtin = name ? rdt_model_builtin(name) : rdt_models[0];
 
-	if (!model)
-		return read_model(s->model_name, &s->model);
-	s->model = *model;
+	if (!builtin)
+		return read_model(name, model);
+	*model = *builtin;
 	return 0;
 }
 
@@ -350,7 +355,7 @@ static int write_json(const struct settings *s, const struct rdt_candidate *c, i
 
 	if (!to) {
 		json_decref(list);
-		return complain("write", s->json);
+		return rdt_simulate_complain("write", s->json);
 	}
 	for (int i = 0; i < n; i++)
 		json_array_append_new(list, candidate_json(&c[i]));
@@ -362,7 +367,7 @@ static int write_json(const struct settings *s, const struct rdt_candidate *c, i
 	bad = !root || json_dumpf(root, to, JSON_INDENT(2)) || fputc('\n', to) == EOF;
 	bad |= to_stdout ? fflush(to) != 0 : fclose(to) != 0;
 	json_decref(root);
-	return bad ? complain("write", s->json) : 0;
+	return bad ? rdt_simulate_complain("write", s->json) : 0;
 }
 
 /* ---- plotting ----------------------------------------------------------------------------- */
@@ -482,7 +487,7 @@ static void write_gnuplot(FILE *to, const struct settings *s, const struct rdt_a
 	fprintf(to, "\n");
 }
 
-static int run_gnuplot(const char *script)
+int rdt_simulate_gnuplot(const char *script)
 {
 	int status;
 	pid_t pid;
@@ -495,14 +500,14 @@ static int run_gnuplot(const char *script)
 			fprintf(stderr, "rdtrain simulate: there is no gnuplot here to draw the "
 					"plot; install it (Debian: apt install gnuplot-nox)\n");
 		else
-			complain("run", "gnuplot");
+			rdt_simulate_complain("run", "gnuplot");
 		_exit(127);
 	}
 	if (pid < 0)
-		return complain("run", "gnuplot");
+		return rdt_simulate_complain("run", "gnuplot");
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
-			return complain("wait for", "gnuplot");
+			return rdt_simulate_complain("wait for", "gnuplot");
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 127)
@@ -531,14 +536,15 @@ static int plot(const struct settings *s)
 	}
 	fd = mkstemp(script);
 	if (fd < 0)
-		return complain("make", script);
+		return rdt_simulate_complain("make", script);
 	to = fdopen(fd, "w");
 	if (!to) {
 		close(fd);
-		complain("write", script);
+		rdt_simulate_complain("write", script);
 	} else {
 		write_gnuplot(to, s, of, n_of, columns, n);
-		status = fclose(to) ? complain("write", script) : run_gnuplot(script);
+		status = fclose(to) ? rdt_simulate_complain("write", script)
+				    : rdt_simulate_gnuplot(script);
 	}
 	unlink(script);
 	return status;
@@ -581,6 +587,9 @@ int rdt_cmd_simulate(int argc, char **argv)
 	};
 	int status;
 
+	for (int i = 1; i < argc; i++)
+		if (strncmp(argv[i], "--step-time", strlen("--step-time")) == 0)
+			return rdt_simulate_step(argc, argv);
 	if (argp_parse(&argp, argc, argv, 0, NULL, &s))
 		return 2;
 	if (s.list_models) {
@@ -588,7 +597,7 @@ int rdt_cmd_simulate(int argc, char **argv)
 			printf("%s\n", rdt_models[i]->name);
 		return 0;
 	}
-	status = get_model(&s);
+	status = rdt_simulate_model(s.model_name, &s.model);
 	if (status)
 		return status;
 	if (s.print_model) {

@@ -5,7 +5,7 @@
 set -eu
 bin=$1/bin
 shift
-[ $# -gt 0 ] || set -- data model
+[ $# -gt 0 ] || set -- data model server
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
@@ -22,7 +22,7 @@ regress() { # NAME WORKERS OPTION...
 		exit 1
 	}
 	# Rounding may move the last digit of a sum that no longer changes, by some 1e-16 of it.
-	sed -n 's/^\(\[0\] \)\{0,1\} *\([0-9]\+\)  \([0-9.e+-]\+\)  *[0-9.e+-]\+$/\2 \3/p' "$out/$name.log" |
+	sed -n 's/^\(\[[0-9]\] \)\{0,1\} *\([0-9]\+\)  \([0-9.e+-]\+\)  *[0-9.e+-]\+$/\2 \3/p' "$out/$name.log" |
 		awk -v wanted="$(number "$out/$name.json" iterations)" '
 		$1 != NR - 1 { print "iteration " NR - 1 " is missing"; bad = 1 }
 		NR > 1 && $2 > last * (1 + 1e-13) { print "J rose in iteration " $1; bad = 1 }
@@ -48,8 +48,10 @@ alike() { # NAME NAME
 regress random-1 1 --random 10000x100
 regress diabetes-1 1
 for mode in "$@"; do
-	regress "random-$mode" 4 --mode "$mode" --random 10000x100
-	regress "diabetes-$mode" 4 --mode "$mode"
+	n=4
+	[ "$mode" != server ] || n=5 # and a server
+	regress "random-$mode" $n --mode "$mode" --random 10000x100
+	regress "diabetes-$mode" $n --mode "$mode"
 	alike random-1 "random-$mode"
 	alike diabetes-1 "diabetes-$mode"
 done

@@ -51,11 +51,14 @@ train grid 4 --parallel 2x2
 train sharded 4 --shard-optimizer
 train sharded-grid 4 --shard-optimizer --parallel 2x2 --optimizer adam
 train bfloat16 4 --wire bfloat16
+train server 5 --mode server
+train stale 5 --mode server --staleness 4
+train servers 6 --mode server --servers 2 --optimizer adam
 train float16 4 --wire float16 --bucket 1000
-for name in data model grid sharded sharded-grid bfloat16 float16; do
+for name in data model grid sharded sharded-grid bfloat16 float16 server stale servers; do
 	accurate $name
 done
-for name in data model grid sharded; do
+for name in data model grid sharded server; do
 	near one $name 1e-4
 done
 near one bfloat16 0.01

@@ -52,6 +52,20 @@ path=$dir/without
 expect 1 'apt install gnuplot' allreduce --plot "$dir/c.svg"
 path=$PATH
 
+# A training step: what cannot be hidden costs, and how many workers are worth it.
+expect 0 '^# recommended: [0-9]* workers' --step-time 100 --gradient-bytes 100M
+expect 0 '^  1  *0.000  *0.000  *100.000  *1.000  *1.00$' --step-time 100 --gradient-bytes 100M
+expect 0 '^# recommended: 1024 workers' --step-time 1000 --gradient-bytes 1M
+expect 0 '^# recommended: 1 workers' --step-time 0.01 --gradient-bytes 1G --max-workers 6
+expect 0 '^  6 ' --step-time 5 --gradient-bytes 7M --max-workers 6 --strong --ranks-per-host 2
+expect 0 '' --step-time 100 --gradient-bytes 100M -J "$dir/step.json" --max-workers 8
+grep -q '"recommended_workers": 8' "$dir/step.json" || fail "no recommendation in JSON"
+expect 2 'gradient-bytes' --step-time 100
+expect 2 'is not a number' --step-time fast --gradient-bytes 1M
+path=$dir/with:$PATH
+expect 0 'efficiency' --step-time 100 --gradient-bytes 100M --max-workers 16 --plot "$dir/c.svg"
+path=$PATH
+
 # What a rank needs: everybody in an exchange, two neighbours in a ring; scratch as a live plan has it.
 needs='[0-9.]* *[0-9]* *[0-9]* *[0-9]*'
 expect 0 "^  ring  *$needs  *0  *2 " allreduce --ranks 8 --bytes 1M
