@@ -207,6 +207,7 @@ struct rdt_comm {
 	int fds_capacity;
 	int fds_of[RDT_TRANSPORTS]; /* how many of them each transport asked for */
 	bool (*wait_done)(rdt_comm *comm, void *what);
+	uint64_t moves;	 /* steps that operations have gone on by */
 	int64_t glanced; /* when the descriptors were last looked at */
 
 	struct rdt_trace *trace; /* NULL: none; trace.c */
@@ -374,7 +375,8 @@ struct rdt_call rdt_alltoallv_template(const rdt_comm *comm, const struct rdt_ca
 extern const struct rdt_wait_hooks rdt_progress_hooks; /* with a communicator for `arg` */
 /* One round: transports, connections, programs. How many things happened, or negative: failed. */
 int rdt_progress(rdt_comm *comm);
-/* rdt_progress, and now and then a glance: for callers that poll. */
+/* rdt_progress, and now and then a glance: for callers that poll. 1 when an operation moved on, 0
+ * when none did, or negative: failed. */
 int rdt_progress_test(rdt_comm *comm);
 /*
  * The deadline of an operation whose caller polls: begins with the first poll, and again whenever

@@ -86,7 +86,7 @@ static void tell_left(void *arg, int peer)
 
 int rdt_progress(rdt_comm *comm)
 {
-	int done = 0;
+	int done = 0, heard;
 
 	if (comm->failed)
 		return rdt_fail_again(comm);
@@ -97,6 +97,7 @@ int rdt_progress(rdt_comm *comm)
 			return fail(comm, n);
 		done += n;
 	}
+	heard = done;
 	if (comm->connecting) {
 		int n = rdt_peers_progress(comm);
 
@@ -122,6 +123,9 @@ int rdt_progress(rdt_comm *comm)
 			return rdt_fail_again(comm);
 		done += n;
 	}
+	/* What transports hear is not always for an operation: reads of journals go on for as long
+	 * as one waits. */
+	comm->moves += (unsigned)(done - heard);
 	if (comm->someone_left && done == 0) {
 		struct waited waited = { .comm = comm };
 
@@ -267,6 +271,7 @@ int rdt_progress_glance(rdt_comm *comm)
 
 int rdt_progress_test(rdt_comm *comm)
 {
+	uint64_t moves = comm->moves;
 	int n = rdt_progress(comm);
 
 	if (n == 0 && rdt_now() - comm->glanced > GLANCE_NS) {
@@ -280,7 +285,7 @@ int rdt_progress_test(rdt_comm *comm)
 	/* A caller that polls in a loop must not keep the processor from the rank it waits for. */
 	if (n == 0 && comm->policy.crowded)
 		rdt_wait_yield();
-	return n;
+	return n < 0 ? n : comm->moves != moves;
 }
 
 void rdt_poll_clock(const rdt_comm *comm, bool moved, int64_t *polled, int64_t *deadline)
