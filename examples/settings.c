@@ -28,6 +28,7 @@ enum {
 	KEY_MODE,
 	KEY_SERVERS,
 	KEY_STALENESS,
+	KEY_ELASTIC,
 };
 
 static const struct argp_option options[] = {
@@ -65,6 +66,8 @@ static const struct argp_option options[] = {
 	  1 },
 	{ "checkpoint", KEY_CHECKPOINT, "DIR", 0, "Write a checkpoint there after each epoch", 2 },
 	{ "resume", KEY_RESUME, 0, 0, "Go on from the newest checkpoint there", 2 },
+	{ "elastic", KEY_ELASTIC, 0, 0,
+	  "Go on without workers that die, and take in new ones after each epoch", 1 },
 	{ "json", 'J', "FILE", 0, "Write the results to FILE as JSON", 2 },
 	{ "no-progress", KEY_NO_PROGRESS, 0, 0, "No progress bar, even on a terminal", 2 },
 	{ 0 },
@@ -156,6 +159,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_WIRE: s->wire = types[one_of(state, "--wire", arg, wires)]; return 0;
 	case KEY_ACCUMULATE: s->accumulate = whole(state, "--accumulate", arg, 1, 1024); return 0;
 	case KEY_BUCKET: s->bucket = whole(state, "--bucket", arg, 1, 1 << 30); return 0;
+	case KEY_ELASTIC: s->elastic = true; return 0;
 	case KEY_NO_PROGRESS: s->no_progress = true; return 0;
 	case KEY_CHECKPOINT: s->checkpoint = arg; return 0;
 	case KEY_RESUME: s->resume = true; return 0;
@@ -178,6 +182,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 			argp_error(state, "--staleness is for --mode server");
 		if (s->resume && !s->checkpoint)
 			argp_error(state, "--resume needs --checkpoint DIR");
+		if (s->elastic && (s->shard || s->parts != 1 || s->servers || s->checkpoint))
+			argp_error(state, "--elastic goes with neither --parallel but data, "
+					  "--shard-optimizer, --mode server nor --checkpoint");
 		if (s->momentum == 0 && s->optimizer == RDT_MOMENTUM)
 			s->optimizer = RDT_SGD;
 		if (s->learning_rate < 0)

@@ -14,7 +14,7 @@ struct settings {
 	enum rdt_optimizer_kind optimizer;
 	long batch, epochs, seed;
 	int copies, parts; /* 0: as many as there are workers */
-	bool shard, no_progress, resume;
+	bool shard, no_progress, resume, elastic;
 	int servers;	/* 0: gradients are reduced, there is none */
 	long staleness; /* -1: workers wait for each other in every step */
 	enum rdt_type wire;

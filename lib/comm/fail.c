@@ -49,8 +49,8 @@ void rdt_fail_suspect(rdt_comm *comm, int rank)
 		comm->peers[rank].lost = true;
 }
 
-/* "rank 1", "ranks 1, 3": the lost; "" for none. */
-static void name_lost(const rdt_comm *comm, char *text, size_t size)
+/* "rank 1", "ranks 1, 3": the lost; "" for none. How many. */
+static int name_lost(const rdt_comm *comm, char *text, size_t size)
 {
 	size_t n = 0;
 	int count = 0;
@@ -65,6 +65,7 @@ static void name_lost(const rdt_comm *comm, char *text, size_t size)
 					      : count > 1 ? "ranks "
 							  : "rank ",
 					      r);
+	return count;
 }
 
 static bool everybodys(int status)
@@ -91,12 +92,11 @@ static void take_verdict(rdt_comm *comm, const struct rdt_verdict *v)
 		snprintf(comm->failure, sizeof(comm->failure),
 			 v->rank < 0 ? "%s" : "%s (told by rank %d)", v->text, v->rank);
 	}
-	if (comm->failed == RDT_ERR_TIMEOUT || comm->failed == RDT_ERR_PEER_LOST) {
+	if (name_lost(comm, lost, sizeof(lost)) > 1 ||
+	    (lost[0] && comm->failed == RDT_ERR_TIMEOUT)) {
 		size_t n = strlen(comm->failure);
 
-		name_lost(comm, lost, sizeof(lost));
-		snprintf(comm->failure + n, sizeof(comm->failure) - n, "; lost: %s",
-			 lost[0] ? lost : "none");
+		snprintf(comm->failure + n, sizeof(comm->failure) - n, "; lost: %s", lost);
 	}
 }
 
