@@ -48,8 +48,8 @@ static const struct argp_option options[] = {
 	{ "port-file", 'p', "FILE", 0, "Write the port there once it is bound", 0 },
 	{ "once", OPTION_ONCE, NULL, 0, "End when the last member of the first jobs has left", 0 },
 	{ "parent", OPTION_PARENT, "PID", 0, "End when the parent process, PID, has ended", 0 },
-	{ "verbose", 'v', NULL, 0, "Say on stderr who joins, leaves or is turned away, and why",
-	  0 },
+	{ "verbose", 'v', NULL, 0,
+	  "Say on stderr who joins and leaves, beside who is turned away and why", 0 },
 	{ 0 },
 };
 
@@ -62,9 +62,15 @@ static const char doc[] =
 	"\v"
 	"Limits: 65536 ranks a job; 1024 jobs; values of 16 KiB, 256 MiB of them a job; "
 	"connections: as many as open files are allowed (ulimit -n, raised to its hard limit), "
-	"4096 "
-	"from one address, 256 of these not authenticated yet; 5 s for TLS handshake and hello; a "
-	"member that leaves 16 MiB unread is dropped.";
+	"4096 from one address, 256 of these not authenticated yet; 5 s for TLS handshake and "
+	"hello, 128 bytes for the hello, 17 KiB for a message; a member that leaves 16 MiB unread "
+	"is dropped. Who is turned away for want of room tries again until RDTRAIN_START_TIMEOUT. "
+	"On stderr: a line for each stranger that is turned away, 10 a second at most, and how "
+	"many more there were.\n"
+	"\n"
+	"When the service ends before all ranks of a job have joined, and is started again at the "
+	"same address, they join the new one by themselves. Jobs that had come together go on "
+	"without it until they need it again, as for a new plan; then they get an error.";
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -88,10 +94,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static void print_line(void *arg, const char *line)
 {
-	const struct settings *s = arg;
-
-	if (s->verbose)
-		fprintf(stderr, "rdtrain rendezvous: %s\n", line);
+	(void)arg;
+	fprintf(stderr, "rdtrain rendezvous: %s\n", line);
 }
 
 /* Ends the loop in a moment: what the last members are to hear goes out first. */
@@ -191,7 +195,11 @@ static void announce(const struct settings *s, int port)
 static int serve(struct settings *s)
 {
 	struct rdt_server_config config = {
-		.listen = s->listen, .log = print_line, .arg = s, .empty = on_empty
+		.listen = s->listen,
+		.log = print_line,
+		.arg = s,
+		.strangers_only = !s->verbose,
+		.empty = on_empty,
 	};
 	struct timeval tenth = { .tv_usec = 100000 };
 	struct event *on_int = NULL, *on_term = NULL, *check = NULL;

@@ -108,7 +108,7 @@ struct rdt_bootstrap_ops {
 		    struct rdt_bootstrap **b);
 
 	/* Random bytes made by the service for this job and incarnation, the same for all its
-	 * members. */
+	 * members. They are settled when the first fence is. */
 	void (*nonce)(struct rdt_bootstrap *b, unsigned char nonce[RDT_JOB_NONCE_BYTES]);
 
 	/* Stores a value under (my rank, key); a key is put once. */
@@ -131,6 +131,9 @@ struct rdt_bootstrap_ops {
 	 * k-th of the others) and combines what they brought. Signatures are text; unequal ones are
 	 * no error here: the answer comes at once, and the caller words the error. TIMEOUT names
 	 * the ranks that did not come.
+	 * A member that waits in its first fence, and has put and asked nothing before, outlives
+	 * the service's end: it joins the next service at the same place, until the deadline. Not
+	 * so in a part or a later generation of a job ("job/...").
 	 */
 	int (*fence)(struct rdt_bootstrap *b, const char *signature, uint64_t flags,
 		     struct rdt_fence *result, int64_t deadline);

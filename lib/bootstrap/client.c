@@ -583,6 +583,34 @@ static int fence_late(struct client *c, const struct rdt_message *fence, struct 
 		       c->who.rank, fence->signature, c->who.rendezvous);
 }
 
+/*
+ * The service ended while this rank waits for the others to join: it has lost nothing that cannot
+ * be said again, so it joins whatever is started there next. Not where this process is the
+ * service's parent: with that it would wait in vain. Nor in a part or a later generation of a job,
+ * whose members have met before and need that service.
+ */
+static bool may_come_again(const struct client *c)
+{
+	return c->fences == 1 && c->number == 0 && !c->who.start_service &&
+	       !strchr(c->who.job, '/');
+}
+
+static int come_again(struct client *c, int64_t deadline)
+{
+	struct rdt_address address;
+
+	rdt_info("rank %d: the rendezvous service at %s is gone: %s; joining again until the "
+		 "deadline",
+		 c->who.rank, c->who.rendezvous, c->channel.why);
+	rdt_channel_disconnect(&c->channel);
+	c->have = 0; /* of the members of before */
+	c->told_service_gone = false;
+	if (!rdt_address_parse(c->who.rendezvous, &address))
+		return rdt_err(RDT_ERR_INVALID, "the rendezvous '%s' is no HOST:PORT",
+			       c->who.rendezvous);
+	return join_by(c, &address, deadline);
+}
+
 static int client_fence(struct rdt_bootstrap *b, const char *signature, uint64_t flags,
 			struct rdt_fence *result, int64_t deadline)
 {
@@ -601,6 +629,14 @@ static int client_fence(struct rdt_bootstrap *b, const char *signature, uint64_t
 	snprintf(m.signature, sizeof(m.signature), "%s", signature);
 	c->fencing = true;
 	status = ask(c, &m, RDT_MSG_FENCED, &answer, deadline, &idle);
+	while (c->channel.dead && status && !idle && may_come_again(c)) {
+		status = come_again(c, deadline);
+		if (status) {
+			c->fencing = false;
+			return status;
+		}
+		status = ask(c, &m, RDT_MSG_FENCED, &answer, deadline, &idle);
+	}
 	c->fencing = c->fenced = false;
 	if (idle)
 		return idle;

@@ -6,6 +6,7 @@
 #include "lib/bootstrap/server_parts.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <netdb.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,23 +17,75 @@
 #include "lib/base/error.h"
 #include "lib/bootstrap/address.h"
 
-#define BACKLOG 4096 /* thousands of workers start at once; the kernel caps it at somaxconn */
+#define STRANGER_LINES 10 /* a second */
+#define BACKLOG 4096	  /* thousands of workers start at once; the kernel caps it at somaxconn */
 
-void rdt_srv_log(struct rdt_server *server, const char *format, ...)
+/* ---- the log ------------------------------------------------------------------------------------
+ */
+
+static void say(struct rdt_server *server, const char *format, va_list args)
 {
 	char line[1024];
-	va_list args;
 
-	if (!server->config.log)
-		return;
-	va_start(args, format);
 	vsnprintf(line, sizeof(line), format, args);
-	va_end(args);
 	/* Some of it was said by others: no control characters reach a terminal. */
 	for (char *c = line; *c; c++)
 		if ((unsigned char)*c < ' ' || *c == 127)
 			*c = '?';
 	server->config.log(server->config.arg, line);
+}
+
+void rdt_srv_log(struct rdt_server *server, const char *format, ...)
+{
+	va_list args;
+
+	if (!server->config.log || server->config.strangers_only)
+		return;
+	va_start(args, format);
+	say(server, format, args);
+	va_end(args);
+}
+
+static void say_stranger(struct rdt_server *server, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	say(server, format, args);
+	va_end(args);
+}
+
+void rdt_srv_log_stranger(struct rdt_server *server, const char *format, ...)
+{
+	struct timeval second = { .tv_sec = 1 };
+	va_list args;
+
+	if (!server->config.log)
+		return;
+	if (!server->told_strangers)
+		evtimer_add(server->untold, &second);
+	if (server->told_strangers == STRANGER_LINES) {
+		server->untold_strangers++;
+		return;
+	}
+	server->told_strangers++;
+	va_start(args, format);
+	say(server, format, args);
+	va_end(args);
+}
+
+/* A second after the first line: what was kept back, and the next lines may come. */
+static void on_untold(evutil_socket_t fd, short what, void *arg)
+{
+	struct rdt_server *server = arg;
+
+	(void)fd;
+	(void)what;
+	if (server->untold_strangers)
+		say_stranger(server, "turned away %" PRIu64 " more in this second",
+			     server->untold_strangers);
+	server->told_strangers = 0;
+	server->untold_strangers = 0;
 }
 
 /* ---- the doomed ---------------------------------------------------------------------------------
@@ -138,7 +191,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 	if (!why && !rdt_srv_conn_new(server, fd, address, peer))
 		why = "no memory";
 	if (why) {
-		rdt_srv_log(server, "dropped a stranger, %s: %s", peer, why);
+		rdt_srv_log_stranger(server, "dropped a stranger, %s: %s", peer, why);
 		evutil_closesocket(fd);
 	}
 }
@@ -150,8 +203,8 @@ static void on_accept_error(struct evconnlistener *listener, void *arg)
 	struct rdt_server *server = arg;
 	struct timeval t = { .tv_usec = 100000 };
 
-	rdt_srv_log(server, "cannot accept a connection: %s",
-		    strerrordesc_np(EVUTIL_SOCKET_ERROR()));
+	rdt_srv_log_stranger(server, "cannot accept a connection: %s",
+			     strerrordesc_np(EVUTIL_SOCKET_ERROR()));
 	evconnlistener_disable(listener);
 	evtimer_add(server->resume, &t);
 }
@@ -298,7 +351,9 @@ int rdt_server_new(struct event_base *base, const struct rdt_server_config *conf
 	server->method = bio_method();
 	server->reap = event_new(base, -1, 0, on_reap, server);
 	server->resume = evtimer_new(base, on_resume, server);
-	if (!server->method || !server->reap || !server->resume || !rdt_srv_pulse_start(server)) {
+	server->untold = evtimer_new(base, on_untold, server);
+	if (!server->method || !server->reap || !server->resume || !server->untold ||
+	    !rdt_srv_pulse_start(server)) {
 		status = rdt_err(RDT_ERR_NOMEM, "no memory for the rendezvous service");
 		goto fail;
 	}
@@ -349,6 +404,8 @@ void rdt_server_free(struct rdt_server *server)
 		event_free(server->resume);
 	if (server->pulse)
 		event_free(server->pulse);
+	if (server->untold)
+		event_free(server->untold);
 	SSL_CTX_free(server->ctx);
 	rdt_srv_secrets_free(server->secrets);
 	free(server);

@@ -6,6 +6,8 @@
 #ifndef RDT_SERVER_H
 #define RDT_SERVER_H
 
+#include <stdbool.h>
+
 #include <event2/event.h>
 #include <rdtrain/rdtrain.h>
 
@@ -17,10 +19,14 @@ struct rdt_server_config {
 	 * job; # comments; mode must keep others out). One of the two. */
 	const char *secret;
 	const char *secret_file;
-	/* Called for each thing worth a log line (a member joined, a stranger was dropped and why).
+	/*
+	 * Called for each thing worth a log line: a member joined or left; a stranger was turned
+	 * away and why. Strangers get a line each, but ten a second at most; a line says how many
+	 * more there were.
 	 */
 	void (*log)(void *arg, const char *line);
 	void *arg;
+	bool strangers_only; /* log nothing of members */
 
 	/* The rest is optional: zero is the default that stands in brackets. */
 	/* Called when the last member of all jobs has gone. */

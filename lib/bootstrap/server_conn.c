@@ -17,7 +17,9 @@
 #include <event2/bufferevent_ssl.h>
 #include <linux/tcp.h>
 #include <openssl/err.h>
+#include <openssl/sslerr.h>
 
+#include "lib/base/error.h"
 #include "lib/bootstrap/address.h"
 
 #define REFUSED_S 1 /* to read why, and hang up */
@@ -72,7 +74,8 @@ void rdt_srv_drop(struct srv_conn *conn, const char *format, ...)
 	vsnprintf(conn->reason, sizeof(conn->reason), format, args);
 	va_end(args);
 	if (conn->state == SRV_HANDSHAKE || conn->state == SRV_HELLO)
-		rdt_srv_log(server, "dropped a stranger, %s: %s", conn->peer, conn->reason);
+		rdt_srv_log_stranger(server, "dropped a stranger, %s: %s", conn->peer,
+				     conn->reason);
 	conn->state = SRV_DOOMED;
 	bufferevent_disable(conn->bev, EV_READ | EV_WRITE);
 	bufferevent_setcb(conn->bev, NULL, NULL, NULL, NULL);
@@ -91,7 +94,10 @@ void rdt_srv_refuse(struct srv_conn *conn, int status, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(m.text, sizeof(m.text), format, args);
 	va_end(args);
-	rdt_srv_log(conn->server, "refused %s: %s", conn->peer, m.text);
+	if (status == RDT_AGAIN) /* early, and no stranger */
+		rdt_srv_log(conn->server, "put off %s: %s", conn->peer, m.text);
+	else
+		rdt_srv_log_stranger(conn->server, "refused %s: %s", conn->peer, m.text);
 	rdt_srv_send(conn, &m);
 	if (conn->state == SRV_DOOMED)
 		return;
@@ -178,7 +184,11 @@ static void handshake_failed(struct srv_conn *conn, short what, int error)
 	const struct rdt_psk_lookup *lookup = &conn->lookup;
 	const char *reason = e ? ERR_reason_error_string(e) : NULL;
 
-	if (!e)
+	if (ERR_SYSTEM_ERROR(e)) { /* of the socket, as OpenSSL keeps it */
+		error = ERR_GET_REASON(e);
+		what |= BEV_EVENT_ERROR;
+	}
+	if (!e || ERR_SYSTEM_ERROR(e))
 		rdt_srv_drop(conn, "it hung up in the TLS handshake%s%s",
 			     what & BEV_EVENT_ERROR && error ? ": " : "",
 			     what & BEV_EVENT_ERROR && error ? strerrordesc_np(error) : "");
@@ -188,9 +198,14 @@ static void handshake_failed(struct srv_conn *conn, short what, int error)
 	else if (!lookup->known)
 		rdt_srv_drop(conn, "it asked for job %s, which has no secret here",
 			     lookup->psk.job);
-	else
+	else if (ERR_GET_REASON(e) == SSL_R_BINDER_DOES_NOT_VERIFY)
 		rdt_srv_drop(conn, "its secret for job %s is wrong (%s)", lookup->psk.job,
 			     reason ? reason : "no reason given");
+	else
+		rdt_srv_drop(conn,
+			     "it began the TLS handshake for job %s and could not go on (%s): "
+			     "a replay, or bytes that were changed on the way",
+			     lookup->psk.job, reason ? reason : "no reason given");
 }
 
 static void on_event(struct bufferevent *bev, short what, void *arg)

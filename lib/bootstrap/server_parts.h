@@ -89,7 +89,9 @@ struct rdt_server {
 	struct rdt_server_config config; /* defaults filled in */
 	struct evconnlistener *listeners[RDT_SRV_LISTENERS];
 	unsigned n_listeners;
-	struct event *reap, *resume, *pulse;
+	struct event *reap, *resume, *pulse, *untold;
+	unsigned told_strangers; /* lines about strangers since `untold` was last at zero */
+	uint64_t untold_strangers;
 	SSL_CTX *ctx;
 	BIO_METHOD *method;
 	struct srv_secrets *secrets;
@@ -107,6 +109,9 @@ struct rdt_server {
 bool rdt_srv_pulse_start(struct rdt_server *server);
 
 void rdt_srv_log(struct rdt_server *server, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+/* What strangers cause: so many lines a second and no more. */
+void rdt_srv_log_stranger(struct rdt_server *server, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
 /* Takes over the socket of a stranger. False, the socket still the caller's, without memory. */

@@ -115,8 +115,6 @@ static int meet(rdt_comm *comm, const struct rdt_identity *identity)
 	status = comm->boot_ops->open(identity, deadline, &comm->boot);
 	if (status)
 		return status;
-	_Static_assert(RDT_JOB_NONCE_BYTES == RDT_NONCE_BYTES, "one nonce for both");
-	comm->boot_ops->nonce(comm->boot, comm->nonce);
 	status = rdt_peers_open(comm, deadline);
 	if (!status)
 		status = rdt_journal_open(comm);

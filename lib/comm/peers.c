@@ -177,6 +177,8 @@ int rdt_peers_open(rdt_comm *comm, int64_t deadline)
 		return rdt_fail(comm, RDT_ERR_MISMATCH, -1,
 				"rank %d runs \"%s\", rank %d runs \"%s\"", fence.rank_a,
 				fence.signature_a, fence.rank_b, fence.signature_b);
+	_Static_assert(RDT_JOB_NONCE_BYTES == RDT_NONCE_BYTES, "one nonce for both");
+	comm->boot_ops->nonce(comm->boot, comm->nonce);
 	status = rdt_hosts_find(comm, deadline);
 	if (status)
 		return status;

@@ -58,6 +58,7 @@ struct service {
 	int port, log;
 	char said[16384];
 	size_t have;
+	char line[1100]; /* the one that service_said() ended in */
 };
 
 static inline void service_log(void *arg, const char *line)
@@ -142,6 +143,11 @@ static inline bool service_said(struct service *s, const char *words)
 		ssize_t n;
 
 		if (at) {
+			char *from = at;
+
+			while (from > s->said && from[-1] != '\n')
+				from--;
+			snprintf(s->line, sizeof(s->line), "%.*s", (int)strcspn(from, "\n"), from);
 			at += strlen(words);
 			s->have -= (size_t)(at - s->said);
 			memmove(s->said, at, s->have + 1);
