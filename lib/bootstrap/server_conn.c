@@ -184,28 +184,22 @@ static void handshake_failed(struct srv_conn *conn, short what, int error)
 	const struct rdt_psk_lookup *lookup = &conn->lookup;
 	const char *reason = e ? ERR_reason_error_string(e) : NULL;
 
-	if (ERR_SYSTEM_ERROR(e)) { /* of the socket, as OpenSSL keeps it */
-		error = ERR_GET_REASON(e);
-		what |= BEV_EVENT_ERROR;
-	}
-	if (!e || ERR_SYSTEM_ERROR(e))
+	if (!reason) /* of the socket: that has no words in OpenSSL */
 		rdt_srv_drop(conn, "it hung up in the TLS handshake%s%s",
 			     what & BEV_EVENT_ERROR && error ? ": " : "",
 			     what & BEV_EVENT_ERROR && error ? strerrordesc_np(error) : "");
 	else if (!lookup->psk.job[0])
-		rdt_srv_drop(conn, "it does not speak TLS 1.3 with a job's key (%s)",
-			     reason ? reason : "no reason given");
+		rdt_srv_drop(conn, "it does not speak TLS 1.3 with a job's key (%s)", reason);
 	else if (!lookup->known)
 		rdt_srv_drop(conn, "it asked for job %s, which has no secret here",
 			     lookup->psk.job);
 	else if (ERR_GET_REASON(e) == SSL_R_BINDER_DOES_NOT_VERIFY)
-		rdt_srv_drop(conn, "its secret for job %s is wrong (%s)", lookup->psk.job,
-			     reason ? reason : "no reason given");
+		rdt_srv_drop(conn, "its secret for job %s is wrong (%s)", lookup->psk.job, reason);
 	else
 		rdt_srv_drop(conn,
 			     "it began the TLS handshake for job %s and could not go on (%s): "
 			     "a replay, or bytes that were changed on the way",
-			     lookup->psk.job, reason ? reason : "no reason given");
+			     lookup->psk.job, reason);
 }
 
 static void on_event(struct bufferevent *bev, short what, void *arg)
