@@ -67,7 +67,7 @@ int rdt_optimizer_create(const struct rdt_optimizer_options *o, size_t count, en
 	if (check_factor("momentum", o->momentum) || check_factor("beta1", o->beta1) ||
 	    check_factor("beta2", o->beta2) || check_factor("epsilon", o->epsilon))
 		return RDT_ERR_INVALID;
-	opt = calloc(1, sizeof(*opt));
+	opt = count <= PTRDIFF_MAX / rdt_type_size(type) ? calloc(1, sizeof(*opt)) : NULL;
 	if (!opt)
 		goto no_memory;
 	opt->kind = o->kind;
