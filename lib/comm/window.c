@@ -375,11 +375,20 @@ static int check(const rdt_window *w, const char *call, int rank, size_t offset,
 	return 0;
 }
 
+/* What is still to land from a rank, since an answer, is wanted no more. */
+static void forget(rdt_window *w, int rank, uint64_t since)
+{
+	for (uint64_t i = since > w->landed ? since : w->landed; i != w->landings; i++)
+		if (w->landing[i % SLOTS].rank == rank)
+			w->landing[i % SLOTS].to = NULL;
+}
+
 static int move(rdt_window *w, const char *call, enum kind kind, int rank, size_t offset,
 		char *here, size_t bytes)
 {
 	int status = check(w, call, rank, offset, bytes, here);
 	size_t most = PIECE;
+	uint64_t first;
 
 	if (status || bytes == 0)
 		return status;
@@ -387,6 +396,7 @@ static int move(rdt_window *w, const char *call, enum kind kind, int rank, size_
 	if (kind == GET && w->ops && !w->ops->mem_map &&
 	    !(w->own && here >= w->base && here < w->base + w->bytes))
 		most = SLOT_BYTES;
+	first = w->landings;
 	for (size_t done = 0, n; done < bytes && !status; done += n) {
 		struct access a = { .kind = kind, .rank = rank, .offset = offset + done };
 
@@ -398,6 +408,8 @@ static int move(rdt_window *w, const char *call, enum kind kind, int rank, size_
 		else
 			access_here(w, &a);
 	}
+	if (status)
+		forget(w, rank, first);
 	return status;
 }
 
@@ -522,14 +534,6 @@ static bool flushed(rdt_window *w, struct wait *wait)
 	return true;
 }
 
-/* What of a lost rank is still to come is wanted no more. */
-static void forget(rdt_window *w, int rank)
-{
-	for (uint64_t i = w->landed; i != w->landings; i++)
-		if (w->landing[i % SLOTS].rank == rank)
-			w->landing[i % SLOTS].to = NULL;
-}
-
 int rdt_window_flush(rdt_window *w, int rank)
 {
 	struct wait wait = { .done = flushed,
@@ -544,15 +548,19 @@ int rdt_window_flush(rdt_window *w, int rank)
 	if (w->ops && !flushed(w, &wait))
 		status = wait_for(w, &wait, "rdt_window_flush");
 	/* The first of the lost is told last. */
-	for (int r = w->comm->size - 1; r >= 0 && status != RDT_ERR_TIMEOUT; r--) {
+	for (int r = w->comm->size - 1; r >= 0; r--) {
 		struct target *t = &w->targets[r];
 
 		if ((rank >= 0 && r != rank) || !t->touched)
 			continue;
+		if (status == RDT_ERR_TIMEOUT) { /* the caller's memory may be gone by then */
+			forget(w, r, w->landed);
+			continue;
+		}
 		t->touched = false;
 		if (gone(w, r)) {
 			status = gone(w, r);
-			forget(w, r);
+			forget(w, r, w->landed);
 		}
 	}
 	return status;
