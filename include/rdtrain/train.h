@@ -539,7 +539,10 @@ size_t rdt_lock_bytes(int ranks);
 /* Errors: INVALID, NOMEM. */
 int rdt_lock_create(rdt_comm *comm, rdt_window *window, int home, size_t offset, double lease_s,
 		    rdt_lock **lock);
-/* Waits for the lock, `timeout_s` seconds at most: TIMEOUT. Errors: INVALID, PEER_LOST, TIMEOUT. */
+/*
+ * Waits for the lock, `timeout_s` seconds at most: TIMEOUT. Who then comes back keeps its place in
+ * line, unless it has been passed meanwhile. Errors: INVALID, PEER_LOST, TIMEOUT.
+ */
 int rdt_lock_acquire(rdt_lock *lock, double timeout_s);
 /* Begins the lease anew. TIMEOUT: it was over, and the lock is another's. */
 int rdt_lock_renew(rdt_lock *lock);

@@ -39,15 +39,17 @@ struct rdt_lock {
 	rdt_window *window;
 	int rank, size, home;
 	size_t offset;
-	int64_t lease; /* ns */
-	bool held;
+	int64_t lease;		/* ns */
+	bool held, drawn;	/* drawn: `waiting` may still come to its turn */
+	uint64_t waiting;	/* the ticket drawn last */
 	uint64_t ticket, state; /* while it is held, the state that this rank has set */
 	int *lost;
 };
 
 static size_t owners(int ranks)
 {
-	/* Each rank waits with one ticket; those that were given up need some, too. */
+	/* Each rank has one ticket that was not served yet, also when it gave up; the rest is so
+	 * that one who signs late hardly ever meets the next round. */
 	return 4 * (size_t)ranks;
 }
 
@@ -154,11 +156,30 @@ static uint64_t passed_on(uint64_t state)
 
 /* ---- waiting --------------------------------------------------------------------------------- */
 
-static int draw(rdt_lock *lock, uint64_t *ticket)
+static int draw(rdt_lock *lock)
 {
-	int status = rdt_window_fetch_add(lock->window, lock->home, lock->offset + NEXT, 1, ticket);
+	int status = rdt_window_fetch_add(lock->window, lock->home, lock->offset + NEXT, 1,
+					  &lock->waiting);
 
-	return status ? status : sign(lock, *ticket, (unsigned)lock->rank);
+	lock->drawn = !status;
+	return status ? status : sign(lock, lock->waiting, (unsigned)lock->rank);
+}
+
+/* With the ticket that was given up, where its turn has not passed: else one more would lie there
+ * for others to pass, each time. */
+static int stand_in_line(rdt_lock *lock)
+{
+	uint64_t state;
+	int status;
+
+	if (!lock->drawn)
+		return draw(lock);
+	status = read_word(lock, STATE, &state);
+	if (status)
+		return status;
+	if (served(state) > lock->waiting)
+		return draw(lock);
+	return sign(lock, lock->waiting, (unsigned)lock->rank);
 }
 
 /* Will nobody come for the ticket that is served? */
@@ -190,20 +211,21 @@ static void pause_a_little(unsigned round, uint64_t distance)
 		nanosleep(&t, NULL);
 }
 
-static int claim(rdt_lock *lock, uint64_t ticket, uint64_t state, bool *done)
+static int claim(rdt_lock *lock, uint64_t state, bool *done)
 {
 	int status = swap(lock, state, renewed(state), done);
 
 	if (*done) {
 		lock->held = true;
-		lock->ticket = ticket;
+		lock->drawn = false;
+		lock->ticket = lock->waiting;
 		lock->state = renewed(state);
 	}
 	return status;
 }
 
 /* Waits for its turn; 0 with the lock held. */
-static int wait_for_turn(rdt_lock *lock, uint64_t *ticket, int64_t deadline)
+static int wait_for_turn(rdt_lock *lock, int64_t deadline)
 {
 	uint64_t state, seen = UINT64_MAX;
 	int64_t since = 0, looked = 0;
@@ -216,14 +238,14 @@ static int wait_for_turn(rdt_lock *lock, uint64_t *ticket, int64_t deadline)
 		status = read_word(lock, STATE, &state);
 		if (status)
 			return status;
-		if (served(state) == *ticket) {
-			status = claim(lock, *ticket, state, &done);
+		if (served(state) == lock->waiting) {
+			status = claim(lock, state, &done);
 			if (status || done)
 				return status;
 			continue;
 		}
-		if (served(state) > *ticket) { /* it came for longer than a lease, and went */
-			status = draw(lock, ticket);
+		if (served(state) > lock->waiting) { /* it came for longer than a lease, and went */
+			status = draw(lock);
 			if (status)
 				return status;
 			seen = UINT64_MAX;
@@ -248,14 +270,13 @@ static int wait_for_turn(rdt_lock *lock, uint64_t *ticket, int64_t deadline)
 					     "rank %d waited for a lock until its deadline; ticket "
 					     "%llu is served, its own is %llu",
 					     lock->rank, (unsigned long long)served(state),
-					     (unsigned long long)*ticket);
-		pause_a_little(round, *ticket - served(state));
+					     (unsigned long long)lock->waiting);
+		pause_a_little(round, lock->waiting - served(state));
 	}
 }
 
 int rdt_lock_acquire(rdt_lock *lock, double timeout_s)
 {
-	uint64_t ticket;
 	int status;
 
 	if (!lock || lock->held || !(timeout_s > 0))
@@ -263,10 +284,10 @@ int rdt_lock_acquire(rdt_lock *lock, double timeout_s)
 				     !lock	  ? "lock is NULL"
 				     : lock->held ? "this rank holds it already"
 						  : "a timeout above 0 is needed");
-	status = draw(lock, &ticket);
+	status = stand_in_line(lock);
 	if (!status)
-		status = wait_for_turn(lock, &ticket, rdt_train_deadline(timeout_s));
-	if (status == RDT_ERR_TIMEOUT && sign(lock, ticket, GIVEN_UP) == 0)
+		status = wait_for_turn(lock, rdt_train_deadline(timeout_s));
+	if (status == RDT_ERR_TIMEOUT && lock->drawn && sign(lock, lock->waiting, GIVEN_UP) == 0)
 		rdt_window_flush(lock->window, lock->home);
 	return status;
 }

@@ -268,6 +268,80 @@ static void a_waiter_that_gives_up_holds_up_nobody(void **state)
 	assert_true(ranks_run(3, 60, one_gives_up, NULL));
 }
 
+/* One that tries again and again leaves no more than one place in line. */
+static int one_tries_often(int rank, int n, void *arg)
+{
+	struct locked l;
+	uint64_t next;
+
+	(void)arg;
+	if (make(&l, rank, n, 0, 100))
+		return 1;
+	if (rank == 0)
+		RANK_CHECK(rdt_lock_acquire(l.lock, 10) == 0);
+	RANK_CHECK(rdt_barrier(l.comm) == 0);
+	if (rank == 1) {
+		for (int i = 0; i < 4 * n + 2; i++)
+			RANK_CHECK(rdt_lock_acquire(l.lock, 0.001) == RDT_ERR_TIMEOUT);
+		RANK_CHECK(rdt_window_get(l.window, 0, LOCK, &next, 8) == 0);
+		RANK_CHECK(rdt_window_flush(l.window, 0) == 0);
+		RANK_CHECK(next == 2);
+	}
+	RANK_CHECK(rdt_barrier(l.comm) == 0);
+	if (rank == 0)
+		RANK_CHECK(rdt_lock_release(l.lock) == 0);
+	RANK_CHECK(rdt_barrier(l.comm) == 0);
+	/* Past the place that was given up; then its owner comes back, with a new one. */
+	if (rank == 2) {
+		RANK_CHECK(rdt_lock_acquire(l.lock, 30) == 0);
+		RANK_CHECK(rdt_lock_ticket(l.lock) == 2);
+		RANK_CHECK(rdt_lock_release(l.lock) == 0);
+	}
+	RANK_CHECK(rdt_barrier(l.comm) == 0);
+	if (rank == 1) {
+		RANK_CHECK(rdt_lock_acquire(l.lock, 30) == 0);
+		RANK_CHECK(rdt_lock_ticket(l.lock) == 3);
+		RANK_CHECK(rdt_lock_release(l.lock) == 0);
+	}
+	RANK_CHECK(rdt_barrier(l.comm) == 0);
+	unmake(&l);
+	return 0;
+}
+
+/* And keeps it: when it is its turn meanwhile, it has the lock at once. */
+static int one_comes_back(int rank, int n, void *arg)
+{
+	struct locked l;
+
+	(void)arg;
+	if (make(&l, rank, n, 0, 100))
+		return 1;
+	if (rank == 0)
+		RANK_CHECK(rdt_lock_acquire(l.lock, 10) == 0);
+	RANK_CHECK(rdt_barrier(l.comm) == 0);
+	if (rank == 1)
+		RANK_CHECK(rdt_lock_acquire(l.lock, 0.001) == RDT_ERR_TIMEOUT);
+	RANK_CHECK(rdt_barrier(l.comm) == 0);
+	if (rank == 0)
+		RANK_CHECK(rdt_lock_release(l.lock) == 0);
+	RANK_CHECK(rdt_barrier(l.comm) == 0);
+	if (rank == 1) {
+		RANK_CHECK(rdt_lock_acquire(l.lock, 50) == 0);
+		RANK_CHECK(rdt_lock_ticket(l.lock) == 1);
+		RANK_CHECK(rdt_lock_release(l.lock) == 0);
+	}
+	RANK_CHECK(rdt_barrier(l.comm) == 0);
+	unmake(&l);
+	return 0;
+}
+
+static void one_that_tries_often_holds_up_nobody(void **state)
+{
+	(void)state;
+	assert_true(ranks_run(3, 60, one_tries_often, NULL));
+	assert_true(ranks_run(2, 60, one_comes_back, NULL));
+}
+
 /* First come, first served. */
 static int in_order(int rank, int n, void *arg)
 {
@@ -354,6 +428,7 @@ int main(void)
 		cmocka_unit_test(the_next_gets_it_within_the_lease_when_the_holder_is_killed),
 		cmocka_unit_test(a_holder_that_sleeps_beyond_its_lease_loses_it_and_is_told),
 		cmocka_unit_test(a_waiter_that_gives_up_holds_up_nobody),
+		cmocka_unit_test(one_that_tries_often_holds_up_nobody),
 		cmocka_unit_test(wrong_calls_are_told),
 	};
 
