@@ -12,6 +12,7 @@
 
 #define TIMEOUT_S 600
 #define YIELDS 100
+#define OPTIONS_TEXT 512 /* holds 16 numbers */
 
 /* ---- where things lie ------------------------------------------------------------------------ */
 
@@ -30,16 +31,21 @@ static size_t mailbox_bytes(const struct rdt_ps *ps, int shard)
 	return RDT_PS_LINE + rdt_ps_vector_bytes(ps, shard);
 }
 
+size_t rdt_ps_counts_bytes(const struct rdt_ps *ps)
+{
+	return (1 + (size_t)ps->workers) * sizeof(uint64_t);
+}
+
 static size_t image_bytes(const struct rdt_ps *ps, int shard)
 {
-	return lines((size_t)ps->workers * sizeof(uint64_t)) +
+	return lines(rdt_ps_counts_bytes(ps)) +
 	       (size_t)(1 + ps->states) * rdt_ps_vector_bytes(ps, shard);
 }
 
 /* Within a place: */
-size_t rdt_ps_params_at(const struct rdt_ps *ps, int shard, uint64_t version)
+size_t rdt_ps_params_at(const struct rdt_ps *ps, int shard, uint64_t generation)
 {
-	return RDT_PS_LINE + version % 2 * rdt_ps_vector_bytes(ps, shard);
+	return RDT_PS_LINE + generation % 2 * rdt_ps_vector_bytes(ps, shard);
 }
 
 size_t rdt_ps_mailbox_at(const struct rdt_ps *ps, int shard, int worker)
@@ -53,9 +59,9 @@ size_t rdt_ps_commit_at(const struct rdt_ps *ps, int shard)
 	return rdt_ps_mailbox_at(ps, shard, ps->workers);
 }
 
-size_t rdt_ps_image_at(const struct rdt_ps *ps, int shard, uint64_t version)
+size_t rdt_ps_image_at(const struct rdt_ps *ps, int shard, uint64_t generation)
 {
-	return rdt_ps_commit_at(ps, shard) + RDT_PS_LINE + version % 2 * image_bytes(ps, shard);
+	return rdt_ps_commit_at(ps, shard) + RDT_PS_LINE + generation % 2 * image_bytes(ps, shard);
 }
 
 /* The first place of a server is its own shard's, the second its predecessor's. */
@@ -183,11 +189,12 @@ static int place_tensors(struct rdt_ps *ps)
 	return status;
 }
 
-/* Do all ranks say the same? What rdt_check_equal compares is all that decides where things lie. */
+/* Do all ranks say the same? Numbers are compared to the last bit. */
 static int agree(struct rdt_ps *ps, rdt_comm *comm)
 {
-	struct rdt_ps_options said = ps->options;
-	size_t bytes = sizeof(said), used;
+	const struct rdt_ps_options *o = &ps->options;
+	const struct rdt_optimizer_options *optimizer = &o->optimizer;
+	size_t bytes = OPTIONS_TEXT, used;
 	char *text;
 	int status;
 
@@ -196,9 +203,13 @@ static int agree(struct rdt_ps *ps, rdt_comm *comm)
 	text = calloc(1, bytes);
 	if (!text)
 		return rdt_set_error(RDT_ERR_NOMEM, "out of memory for %d names", ps->n);
-	used = (size_t)snprintf(text, bytes, "%d %d %llu %d %d %g %g;", said.servers,
-				(int)said.mode, (unsigned long long)said.staleness, (int)said.type,
-				(int)said.optimizer.kind, said.rate.base, said.timeout_s);
+	used = (size_t)snprintf(
+		text, bytes, "%d %d %llu %d %a; %d %a %a %a %a; %d %a %llu %llu %a %a;", o->servers,
+		(int)o->mode, (unsigned long long)o->staleness, (int)o->type, o->timeout_s,
+		(int)optimizer->kind, optimizer->momentum, optimizer->beta1, optimizer->beta2,
+		optimizer->epsilon, (int)o->rate.kind, o->rate.base,
+		(unsigned long long)o->rate.warmup, (unsigned long long)o->rate.every,
+		o->rate.factor, o->rate.least);
 	for (int i = 0; i < ps->n && used < bytes; i++)
 		used += (size_t)snprintf(text + used, bytes - used, "%s %zu;", ps->tensors[i].name,
 					 ps->tensors[i].count);

@@ -12,15 +12,20 @@
  * where there are several servers a second one at the next, with an image of all that is needed to
  * go on from there.
  *
- *	a place:	begun, version + 1 (0: not served here)
- *			parameters of even versions, of odd versions
- *			for each worker a mailbox: the number of its last push, and that gradient
- *	second place:	version + 1 of the last whole image (0: none)
- *			images of even versions, of odd versions: number of pushes applied of each
- *			worker, parameters, the optimizer's state
+ *	a place:	begun, generation + 1 (0: not served here)
+ *			parameters of even generations, of odd generations
+ *			for each worker a mailbox: the number of its last push, its gradient
+ *	second place:	generation + 1 of the last whole image (0: none)
+ *			images of even generations, of odd generations: updates, pushes
+ *			applied of each worker; parameters; the optimizer's state
  *	a server:	for each worker a word that is 1 when it is done; then the places
- *	a worker:	for each shard: pushes applied of this worker, version, pushes applied of
- *the slowest; then for each shard the gradient as sent, and parameters as received
+ *	a worker:	for each shard: pushes applied of this worker, generation, pushes
+ *			applied of the slowest; then for each shard the gradient as sent,
+ *			and parameters as received
+ *
+ * A generation is what was replicated and published at once. One may hold several updates (each
+ * push is one where gradients are applied as they come), so only generations alternate between the
+ * two slots: what is being written never lies where the last whole one does.
  */
 #ifndef RDT_TRAIN_PS_H
 #define RDT_TRAIN_PS_H
@@ -32,15 +37,12 @@
 #define RDT_PS_LINE 64
 
 /* Words of a place's first line, and of a worker's line for a shard. */
-enum { RDT_PS_BEGUN = 0, RDT_PS_VERSION = 8 };
+enum { RDT_PS_BEGUN = 0, RDT_PS_PUBLISHED = 8 };
 enum { RDT_PS_APPLIED = 0, RDT_PS_SEEN = 8, RDT_PS_SLOWEST = 16 };
 
 struct rdt_ps_shard {
 	size_t count; /* elements; 0: nothing is kept there */
 	int serving;  /* the server that this rank takes for the one that serves it */
-	/* a worker's: */
-	bool lost;	   /* with its replica */
-	uint64_t received; /* the newest version so far */
 };
 
 /* A shard that this server serves. */
@@ -49,7 +51,8 @@ struct rdt_ps_served {
 	bool dirty;	    /* the workers do not know the newest */
 	int shard, replica; /* replica: the server that gets the images; -1: none */
 	size_t place;
-	uint64_t version, *applied; /* applied: by worker */
+	uint64_t generation;
+	uint64_t *updates, *applied; /* one piece of memory, as in an image; applied: by worker */
 	void *params, *sum;
 	rdt_optimizer *optimizer;
 };
@@ -69,18 +72,20 @@ struct rdt_ps {
 	int *lost;		     /* room for rdt_window_lost */
 	bool *is_lost;		     /* by rank */
 	uint64_t pushed;	     /* a worker's */
-	uint64_t slowest;
-	int failed; /* enum rdt_status: a worker that gave up */
+	uint64_t stale;		     /* at the last pull */
+	int failed;		     /* enum rdt_status: a worker that gave up */
 	struct rdt_ps_served served[2];
 };
 
 /* ps.c: where things lie */
 size_t rdt_ps_vector_bytes(const struct rdt_ps *ps, int shard);
 size_t rdt_ps_place(const struct rdt_ps *ps, int shard, int server);
-size_t rdt_ps_params_at(const struct rdt_ps *ps, int shard, uint64_t version);
+size_t rdt_ps_params_at(const struct rdt_ps *ps, int shard, uint64_t generation);
 size_t rdt_ps_mailbox_at(const struct rdt_ps *ps, int shard, int worker);
 size_t rdt_ps_commit_at(const struct rdt_ps *ps, int shard);
-size_t rdt_ps_image_at(const struct rdt_ps *ps, int shard, uint64_t version);
+size_t rdt_ps_image_at(const struct rdt_ps *ps, int shard, uint64_t generation);
+/* Bytes of its counts: updates, then the pushes applied of each worker. */
+size_t rdt_ps_counts_bytes(const struct rdt_ps *ps);
 size_t rdt_ps_gradient_at(const struct rdt_ps *ps, int shard);
 size_t rdt_ps_landing_at(const struct rdt_ps *ps, int shard);
 

@@ -36,14 +36,13 @@ static bool is_working(const struct rdt_ps *ps, int worker)
 static int put_image(struct rdt_ps *ps, struct rdt_ps_served *s)
 {
 	size_t place = rdt_ps_place(ps, s->shard, s->replica),
-	       at = place + rdt_ps_image_at(ps, s->shard, s->version),
-	       vector = rdt_ps_vector_bytes(ps, s->shard),
-	       row = (size_t)ps->workers * sizeof(uint64_t),
+	       at = place + rdt_ps_image_at(ps, s->shard, s->generation),
+	       vector = rdt_ps_vector_bytes(ps, s->shard), counts = rdt_ps_counts_bytes(ps),
 	       bytes = ps->shards[s->shard].count * ps->element;
-	uint64_t whole = s->version + 1;
-	int status = rdt_window_put(ps->window, s->replica, at, s->applied, row);
+	uint64_t whole = s->generation + 1;
+	int status = rdt_window_put(ps->window, s->replica, at, s->updates, counts);
 
-	at += (row + RDT_PS_LINE - 1) / RDT_PS_LINE * RDT_PS_LINE;
+	at += (counts + RDT_PS_LINE - 1) / RDT_PS_LINE * RDT_PS_LINE;
 	if (!status)
 		status = rdt_window_put(ps->window, s->replica, at, s->params, bytes);
 	for (int i = 0; i < ps->states && !status; i++) {
@@ -78,14 +77,14 @@ static int replicate(struct rdt_ps *ps, struct rdt_ps_served *s)
 static void publish(struct rdt_ps *ps, struct rdt_ps_served *s)
 {
 	uint64_t *begun = word_at(ps, s->place + RDT_PS_BEGUN),
-		 *version = word_at(ps, s->place + RDT_PS_VERSION);
+		 *published = word_at(ps, s->place + RDT_PS_PUBLISHED);
 
 	/* As in a seqlock: who reads the new bytes also sees that they were begun. */
-	__atomic_store_n(begun, s->version, __ATOMIC_RELAXED);
+	__atomic_store_n(begun, s->generation, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	memcpy(ps->base + s->place + rdt_ps_params_at(ps, s->shard, s->version), s->params,
+	memcpy(ps->base + s->place + rdt_ps_params_at(ps, s->shard, s->generation), s->params,
 	       ps->shards[s->shard].count * ps->element);
-	__atomic_store_n(version, s->version + 1, __ATOMIC_RELEASE);
+	__atomic_store_n(published, s->generation + 1, __ATOMIC_RELEASE);
 }
 
 static uint64_t slowest(const struct rdt_ps *ps, const struct rdt_ps_served *s)
@@ -111,7 +110,7 @@ static int tell(struct rdt_ps *ps, struct rdt_ps_served *s)
 		if (!is_working(ps, w))
 			continue;
 		/* its leave last: by then it can see the rest */
-		status = rdt_window_put(ps->window, rank, line + RDT_PS_SEEN, &s->version, 8);
+		status = rdt_window_put(ps->window, rank, line + RDT_PS_SEEN, &s->generation, 8);
 		if (!status)
 			status = rdt_window_put(ps->window, rank, line + RDT_PS_SLOWEST, &least, 8);
 		if (!status)
@@ -162,9 +161,10 @@ static void divide(const struct rdt_ps *ps, void *sum, int by, size_t count)
 
 static void step(struct rdt_ps *ps, struct rdt_ps_served *s, const void *gradient)
 {
-	rdt_optimizer_step(s->optimizer, s->version, rdt_rate_at(&ps->options.rate, s->version),
-			   s->params, gradient);
-	s->version++;
+	uint64_t update = (*s->updates)++;
+
+	rdt_optimizer_step(s->optimizer, update, rdt_rate_at(&ps->options.rate, update), s->params,
+			   gradient);
 }
 
 /* The mean of the gradients of all that work, in the order of ranks, when all are there. */
@@ -215,6 +215,7 @@ static int advance(struct rdt_ps *ps, struct rdt_ps_served *s, bool *moved)
 
 	if (any) {
 		*moved = true;
+		s->generation++;
 		status = replicate(ps, s);
 		if (status)
 			return status;
@@ -228,8 +229,7 @@ static int advance(struct rdt_ps *ps, struct rdt_ps_served *s, bool *moved)
 /* From the last whole image of the predecessor's shard. */
 static int take_over(struct rdt_ps *ps, struct rdt_ps_served *s)
 {
-	size_t row = (size_t)ps->workers * sizeof(uint64_t),
-	       bytes = ps->shards[s->shard].count * ps->element,
+	size_t counts = rdt_ps_counts_bytes(ps), bytes = ps->shards[s->shard].count * ps->element,
 	       vector = rdt_ps_vector_bytes(ps, s->shard);
 	uint64_t whole = rdt_ps_word(ps, s->place + rdt_ps_commit_at(ps, s->shard));
 	const char *image;
@@ -238,10 +238,10 @@ static int take_over(struct rdt_ps *ps, struct rdt_ps_served *s)
 		return rdt_set_error(RDT_ERR_PEER_LOST,
 				     "parameter server %d is lost before its first image came",
 				     s->shard);
-	s->version = whole - 1;
-	image = ps->base + s->place + rdt_ps_image_at(ps, s->shard, s->version);
-	memcpy(s->applied, image, row);
-	image += (row + RDT_PS_LINE - 1) / RDT_PS_LINE * RDT_PS_LINE;
+	s->generation = whole - 1;
+	image = ps->base + s->place + rdt_ps_image_at(ps, s->shard, s->generation);
+	memcpy(s->updates, image, counts);
+	image += (counts + RDT_PS_LINE - 1) / RDT_PS_LINE * RDT_PS_LINE;
 	memcpy(s->params, image, bytes);
 	for (int i = 0; i < ps->states; i++) {
 		image += vector;
@@ -345,12 +345,13 @@ static int open_shard(struct rdt_ps *ps, struct rdt_ps_served *s, int shard)
 	s->place = rdt_ps_place(ps, shard, ps->rank);
 	if (count == 0)
 		return 0;
-	s->applied = calloc((size_t)ps->workers, sizeof(*s->applied));
+	s->updates = calloc(1, rdt_ps_counts_bytes(ps));
 	s->params = calloc(count, ps->element);
 	s->sum = calloc(count, ps->element);
-	if (!s->applied || !s->params || !s->sum)
+	if (!s->updates || !s->params || !s->sum)
 		return rdt_set_error(RDT_ERR_NOMEM, "out of memory for a shard of %zu parameters",
 				     count);
+	s->applied = s->updates + 1;
 	status = rdt_optimizer_create(&ps->options.optimizer, count, ps->options.type,
 				      &s->optimizer);
 	for (int i = 0; i < ps->n && !status; i++)
@@ -384,7 +385,7 @@ void rdt_ps_server_close(struct rdt_ps *ps)
 		struct rdt_ps_served *s = &ps->served[k];
 
 		rdt_optimizer_destroy(s->optimizer);
-		free(s->applied);
+		free(s->updates);
 		free(s->params);
 		free(s->sum);
 		*s = (struct rdt_ps_served){ 0 };

@@ -191,30 +191,28 @@ static int ask(struct rdt_ps *ps, int shard, size_t at, uint64_t *word)
 	return status ? status : rdt_window_flush(ps->window, server);
 }
 
-/* Receives a version, whole: *whole says whether. A version is overwritten by the next but one, so
- * it is whole when that had not begun by the time it had been read. */
+/* Receives a generation, whole: *whole says whether. It is overwritten by the next but one, so it
+ * is whole when that had not begun by the time it had been read. */
 static int receive_once(struct rdt_ps *ps, int shard, bool *whole)
 {
 	struct rdt_ps_shard *s = &ps->shards[shard];
-	uint64_t version, begun;
+	uint64_t generation, begun;
 	int status;
 
 	*whole = false;
-	status = ask(ps, shard, RDT_PS_VERSION, &version);
-	if (status || version == 0 || version - 1 < told(ps, shard, RDT_PS_SEEN))
+	status = ask(ps, shard, RDT_PS_PUBLISHED, &generation);
+	if (status || generation == 0 || generation - 1 < told(ps, shard, RDT_PS_SEEN))
 		return status; /* not taken over yet */
-	version--;
+	generation--;
 	status = rdt_window_get(ps->window, s->serving,
 				rdt_ps_place(ps, shard, s->serving) +
-					rdt_ps_params_at(ps, shard, version),
+					rdt_ps_params_at(ps, shard, generation),
 				ps->base + rdt_ps_landing_at(ps, shard), s->count * ps->element);
 	if (!status)
 		status = rdt_window_flush(ps->window, s->serving);
 	if (!status)
 		status = ask(ps, shard, RDT_PS_BEGUN, &begun);
-	*whole = !status && begun <= version + 1;
-	if (*whole)
-		s->received = version;
+	*whole = !status && begun <= generation + 1;
 	return status;
 }
 
@@ -245,6 +243,7 @@ static int receive(struct rdt_ps *ps, int shard, int64_t deadline)
 
 int rdt_ps_pull(rdt_ps *ps)
 {
+	uint64_t slowest = UINT64_MAX;
 	int64_t deadline;
 	int status = 0;
 
@@ -258,16 +257,16 @@ int rdt_ps_pull(rdt_ps *ps)
 	for (int s = 0; s < ps->servers && !status; s++)
 		if (ps->shards[s].count)
 			status = wait_for_leave(ps, s, false, deadline);
-	ps->slowest = UINT64_MAX;
 	for (int s = 0; s < ps->servers && !status; s++) {
 		if (!ps->shards[s].count)
 			continue;
-		if (told(ps, s, RDT_PS_SLOWEST) < ps->slowest)
-			ps->slowest = told(ps, s, RDT_PS_SLOWEST);
+		if (told(ps, s, RDT_PS_SLOWEST) < slowest)
+			slowest = told(ps, s, RDT_PS_SLOWEST);
 		status = receive(ps, s, deadline);
 	}
 	if (status)
 		return give_up(ps, status);
+	ps->stale = slowest < ps->pushed ? ps->pushed - slowest : 0;
 	for (int i = 0; i < ps->n; i++)
 		if (ps->tensors[i].count)
 			memcpy(ps->tensors[i].data,
@@ -279,7 +278,7 @@ int rdt_ps_pull(rdt_ps *ps)
 
 uint64_t rdt_ps_staleness(const rdt_ps *ps)
 {
-	return ps && ps->slowest < ps->pushed ? ps->pushed - ps->slowest : 0;
+	return ps ? ps->stale : 0;
 }
 
 void rdt_ps_worker_close(struct rdt_ps *ps)

@@ -466,6 +466,106 @@ static void a_killed_servers_shard_is_restored_from_its_replica(void **state)
 	}
 }
 
+/*
+ * Each worker's gradient is one constant, so each parameter counts how often each worker's pushes
+ * were applied: the first worker's in its low digits, the second's in its high ones. Servers apply
+ * what came from both at once, and one is killed amidst that: whatever it was doing, its replica
+ * has all parameters of a shard from one moment, and each push once.
+ */
+#define BIG ((size_t)1 << 17)
+#define BIG_TENSORS 4
+#define HIGH 1024.0
+
+struct amidst {
+	int server, after_us, steps;
+};
+
+static int count_pushes(rdt_ps *ps, const struct amidst *a, int worker, double *const *theta)
+{
+	const void *gradients[BIG_TENSORS];
+	double *gradient = calloc(BIG, sizeof(*gradient));
+
+	RANK_CHECK(gradient);
+	for (size_t i = 0; i < BIG; i++)
+		gradient[i] = worker == 0 ? -1 : -HIGH;
+	for (int t = 0; t < BIG_TENSORS; t++)
+		gradients[t] = gradient;
+	for (int k = 0; k <= a->steps; k++) {
+		RANK_CHECK(rdt_ps_pull(ps) == 0);
+		for (int t = 0; t < BIG_TENSORS; t++) {
+			double first = theta[t][0], own = fmod(first, HIGH);
+
+			for (size_t i = 1; i < BIG; i++)
+				RANK_CHECK(theta[t][i] == first);
+			if (worker == 1)
+				own = (first - own) / HIGH;
+			RANK_CHECK(own == k);
+		}
+		if (k < a->steps)
+			RANK_CHECK(rdt_ps_push(ps, gradients) == 0);
+		if (worker == 0 && k == a->steps / 2) {
+			usleep((useconds_t)a->after_us);
+			kill(ranks_pid(a->server), SIGKILL);
+		}
+	}
+	free(gradient);
+	return 0;
+}
+
+static int lose_a_server(int rank, int n, void *arg)
+{
+	const struct amidst *a = arg;
+	struct rdt_ps_options options = {
+		.size = sizeof(options),
+		.servers = 2,
+		.mode = RDT_PS_ASYNC,
+		.type = RDT_FLOAT64,
+		.optimizer = { .kind = RDT_SGD },
+		.rate = { .base = 1 },
+		.timeout_s = 60,
+	};
+	struct rdt_ps_tensor tensors[BIG_TENSORS];
+	double *theta[BIG_TENSORS];
+	rdt_comm *comm;
+	rdt_ps *ps;
+	int bad = 0;
+
+	RANK_CHECK(n == 4);
+	for (int t = 0; t < BIG_TENSORS; t++) {
+		theta[t] = calloc(BIG, sizeof(*theta[t]));
+		RANK_CHECK(theta[t]);
+		tensors[t] = (struct rdt_ps_tensor){ names[2 * t], theta[t], BIG };
+	}
+	RANK_CHECK(rdt_comm_create(NULL, &comm) == 0);
+	RANK_CHECK(rdt_ps_create(comm, &options, tensors, BIG_TENSORS, &ps) == 0);
+	if (rdt_ps_is_server(ps))
+		RANK_CHECK(rdt_ps_serve(ps) == 0);
+	else
+		bad = count_pushes(ps, a, rank - options.servers, theta);
+	rdt_ps_destroy(ps);
+	rdt_comm_destroy(comm);
+	for (int t = 0; t < BIG_TENSORS; t++)
+		free(theta[t]);
+	return bad;
+}
+
+static void a_replica_has_one_moment_wherever_its_server_was_killed(void **state)
+{
+	int rounds = on_verbs() ? 4 : 16;
+
+	(void)state;
+	for (int i = 0; i < rounds; i++) {
+		struct amidst a = { .server = i % 2, .after_us = i / 2 * 1000, .steps = 8 };
+		struct ranks_result result;
+
+		ranks_run_result(4, 120, lose_a_server, &a, &result);
+		for (int r = 0; r < 4; r++)
+			assert_true(r == a.server ? WIFSIGNALED(result.status[r])
+						  : WIFEXITED(result.status[r]) &&
+							    WEXITSTATUS(result.status[r]) == 0);
+	}
+}
+
 static void without_a_replica_the_loss_of_the_server_is_told(void **state)
 {
 	struct run what = { .mode = RDT_PS_SYNC,
@@ -527,6 +627,23 @@ static int wrong_calls(int rank, int n, void *arg)
 	bad.staleness = (uint64_t)(rank == 1);
 	RANK_CHECK(rdt_ps_create(comm, &bad, tensors, TENSORS, &ps) == RDT_ERR_MISMATCH);
 	RANK_CHECK(strstr(rdt_last_error(), "rank 1"));
+	for (int field = 0; field < 11; field++) {
+		struct rdt_optimizer_options *o = &bad.optimizer;
+		double *numbers[] = { &o->momentum,    &o->beta1,      &o->beta2,
+				      &o->epsilon,     &bad.rate.base, &bad.rate.factor,
+				      &bad.rate.least, &bad.timeout_s };
+
+		bad = good;
+		bad.rate.kind = RDT_RATE_STEP;
+		o->momentum = o->beta1 = o->beta2 = o->epsilon = 0.5;
+		if (rank == 1 && field < 8)
+			*numbers[field] = nextafter(*numbers[field], 1); /* the least difference */
+		bad.rate.warmup = (uint64_t)(rank == 1 && field == 8);
+		bad.rate.every = (uint64_t)(rank == 1 && field == 9);
+		if (rank == 1 && field == 10)
+			bad.rate.kind = RDT_RATE_COSINE;
+		RANK_CHECK(rdt_ps_create(comm, &bad, tensors, TENSORS, &ps) == RDT_ERR_MISMATCH);
+	}
 	/* And then one that is right. */
 	RANK_CHECK(rdt_ps_create(comm, &good, tensors, TENSORS, &ps) == 0);
 	if (rank == 0) {
@@ -538,6 +655,7 @@ static int wrong_calls(int rank, int n, void *arg)
 		RANK_CHECK(rdt_ps_pull(ps) == 0);
 		RANK_CHECK(rdt_ps_push(ps, NULL) == RDT_ERR_INVALID);
 		RANK_CHECK(rdt_ps_push(ps, gradients) == 0);
+		RANK_CHECK(rdt_ps_staleness(ps) == 0); /* at the last pull, not now */
 		RANK_CHECK(rdt_ps_pull(ps) == 0);
 	}
 	rdt_ps_destroy(ps);
@@ -560,6 +678,7 @@ int main(void)
 		cmocka_unit_test(staleness_stays_within_its_bound),
 		cmocka_unit_test(the_others_finish_when_a_worker_is_killed),
 		cmocka_unit_test(a_killed_servers_shard_is_restored_from_its_replica),
+		cmocka_unit_test(a_replica_has_one_moment_wherever_its_server_was_killed),
 		cmocka_unit_test(without_a_replica_the_loss_of_the_server_is_told),
 		cmocka_unit_test(wrong_calls_are_told),
 	};
