@@ -77,8 +77,8 @@ int rdt_window_compare_swap_start(rdt_window *window, int rank, size_t offset, u
  * Returns when everything that this rank has called for towards `rank` (-1: all ranks) is done,
  * here and there. PEER_LOST when something was not done because its rank is lost, whose rest is
  * given up; what concerned other ranks is done all the same. TIMEOUT: the deadline of the
- * communicator passed; puts and atomics may still be done later, and what gets bring to this rank's
- * exposed memory may still come, but no other memory is written to any more.
+ * communicator passed; puts and atomics may still be done later, and what was to be read is not
+ * written to the caller's memory any more (unless that is the window's own).
  */
 int rdt_window_flush(rdt_window *window, int rank);
 

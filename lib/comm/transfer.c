@@ -17,7 +17,9 @@
 #define HEADER_S 10.0 /* a header that finds no room for so long finds none */
 
 /* Of the lanes of a wire's slot, the one that counts headers; data has the first ones. */
-#define HEADER_LANE (RDT_SLOT_LANES - 1)
+/* The last one that is on the rail of lane 0, with 1 to 4 of them, so that the header, put first,
+ * arrives before the data that lane 0 carries. */
+#define HEADER_LANE 12
 
 struct header {
 	uint64_t number; /* from 1 */
@@ -26,6 +28,7 @@ struct header {
 	uint64_t self; /* check: hash of the fields before; else 0 */
 };
 
+_Static_assert(HEADER_LANE < RDT_SLOT_LANES, "a lane of the slot");
 _Static_assert(2 * sizeof(struct header) == RDT_WIRE_HEADERS, "two headers behind the slots");
 
 struct rdt_wire {

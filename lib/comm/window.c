@@ -145,7 +145,9 @@ static int land(rdt_window *w)
 
 		if (!there && w->ops->connected(t->ep) >= 0)
 			break;
-		if (there && l->to)
+		if (!there)
+			lose(w, l->rank, RDT_ERR_PEER_LOST, rdt_last_error());
+		else if (l->to)
 			memcpy(l->to, slot_of(w, w->landed), l->length);
 		t->landings--;
 	}
@@ -375,10 +377,27 @@ static int check(const rdt_window *w, const char *call, int rank, size_t offset,
 	return 0;
 }
 
-/* What is still to land from a rank, since an answer, is wanted no more. */
-static void forget(rdt_window *w, int rank, uint64_t since)
+/* How much of it goes in one work request: what has to land in a slot fits one, and what is read
+ * straight into this rank's own part ends with it. */
+static size_t piece(const rdt_window *w, enum kind kind, const char *here, size_t bytes)
 {
-	for (uint64_t i = since > w->landed ? since : w->landed; i != w->landings; i++)
+	size_t most = PIECE;
+
+	if (kind == GET && w->ops && !w->ops->mem_map) {
+		most = SLOT_BYTES;
+		if (w->own && here >= w->base && here < w->base + w->bytes) {
+			most = (size_t)(w->base + w->bytes - here);
+			most = most < PIECE ? most : PIECE;
+		}
+	}
+	return bytes < most ? bytes : most;
+}
+
+/* Answers since landing `first` from `rank`, should they come yet, go nowhere: the caller's memory
+ * may be gone. */
+static void forget(rdt_window *w, int rank, uint64_t first)
+{
+	for (uint64_t i = first > w->landed ? first : w->landed; i < w->landings; i++)
 		if (w->landing[i % SLOTS].rank == rank)
 			w->landing[i % SLOTS].to = NULL;
 }
@@ -387,20 +406,15 @@ static int move(rdt_window *w, const char *call, enum kind kind, int rank, size_
 		char *here, size_t bytes)
 {
 	int status = check(w, call, rank, offset, bytes, here);
-	size_t most = PIECE;
 	uint64_t first;
 
 	if (status || bytes == 0)
 		return status;
-	/* What has to land in a slot comes in pieces that fit one. */
-	if (kind == GET && w->ops && !w->ops->mem_map &&
-	    !(w->own && here >= w->base && here < w->base + w->bytes))
-		most = SLOT_BYTES;
 	first = w->landings;
 	for (size_t done = 0, n; done < bytes && !status; done += n) {
 		struct access a = { .kind = kind, .rank = rank, .offset = offset + done };
 
-		n = bytes - done < most ? bytes - done : most;
+		n = piece(w, kind, here + done, bytes - done);
 		a.here = here + done;
 		a.length = n;
 		if (w->targets[rank].ep)
@@ -457,9 +471,7 @@ static int atomic(rdt_window *w, const char *call, int rank, size_t offset,
 	status = wait_for(w, &wait, call);
 	if (!status && w->landed > a.number && !w->targets[rank].lost)
 		return 0;
-	/* Should the answer come yet: the caller's word is gone by then. */
-	if (w->landed <= a.number)
-		w->landing[a.number % SLOTS].to = NULL;
+	forget(w, rank, a.number);
 	return status ? status : gone(w, rank);
 }
 
@@ -539,6 +551,7 @@ int rdt_window_flush(rdt_window *w, int rank)
 	struct wait wait = { .done = flushed,
 			     .rank = rank,
 			     .number = rank < 0 ? UINT64_MAX : (uint64_t)rank };
+	bool late;
 	int status = 0;
 
 	if (!w || rank >= w->comm->size || rank < -1)
@@ -548,20 +561,19 @@ int rdt_window_flush(rdt_window *w, int rank)
 	if (w->ops && !flushed(w, &wait))
 		status = wait_for(w, &wait, "rdt_window_flush");
 	/* The first of the lost is told last. */
+	late = status == RDT_ERR_TIMEOUT;
 	for (int r = w->comm->size - 1; r >= 0; r--) {
 		struct target *t = &w->targets[r];
 
 		if ((rank >= 0 && r != rank) || !t->touched)
 			continue;
-		if (status == RDT_ERR_TIMEOUT) { /* the caller's memory may be gone by then */
-			forget(w, r, w->landed);
+		if (late || t->lost || w->failed)
+			forget(w, r, 0);
+		if (late)
 			continue;
-		}
 		t->touched = false;
-		if (gone(w, r)) {
+		if (gone(w, r))
 			status = gone(w, r);
-			forget(w, r, w->landed);
-		}
 	}
 	return status;
 }

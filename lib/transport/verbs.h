@@ -206,6 +206,14 @@ struct rdt_verbs_region {
 	const struct ibv_mr *local; /* the one for our own work requests; NULL: lost in a failure */
 };
 
+/* NULL also where its registration was lost: then it is as memory that never was registered. */
+static inline const struct rdt_verbs_region *rdt_verbs_local(const struct rdt_region *region)
+{
+	const struct rdt_verbs_region *r = (const struct rdt_verbs_region *)region;
+
+	return r && r->local ? r : NULL;
+}
+
 struct rdt_verbs_remote {
 	struct rdt_verbs_ep *ep;
 	struct rdt_verbs_remote *next, **link;

@@ -37,7 +37,7 @@ static int verbs_write(struct rdt_ep *endpoint, struct rdt_remote *to, uint64_t 
 {
 	struct rdt_verbs_ep *ep = rdt_verbs_ep(endpoint);
 	const struct rdt_verbs_remote *remote = (const struct rdt_verbs_remote *)to;
-	const struct rdt_verbs_region *region = (const struct rdt_verbs_region *)from;
+	const struct rdt_verbs_region *region = rdt_verbs_local(from);
 	struct rdt_verbs *t = ep->t;
 	bool in_line = length <= ep->max_inline;
 	struct ibv_sge sge = { (uintptr_t)src, (uint32_t)length, region ? region->local->lkey : 0 };
@@ -81,9 +81,9 @@ static int verbs_atomic(struct rdt_ep *endpoint, struct rdt_remote *at, uint64_t
 {
 	struct rdt_verbs_ep *ep = rdt_verbs_ep(endpoint);
 	const struct rdt_verbs_remote *remote = (const struct rdt_verbs_remote *)at;
-	const struct rdt_verbs_region *region = (const struct rdt_verbs_region *)to;
+	const struct rdt_verbs_region *region = rdt_verbs_local(to);
 	struct rdt_verbs *t = ep->t;
-	struct ibv_sge sge = { (uintptr_t)old, sizeof(*old), region->local->lkey };
+	struct ibv_sge sge = { (uintptr_t)old, sizeof(*old), region ? region->local->lkey : 0 };
 	struct ibv_send_wr wr = { .sg_list = &sge,
 				  .num_sge = 1,
 				  .opcode = atomic->swap ? IBV_WR_ATOMIC_CMP_AND_SWP
@@ -98,6 +98,9 @@ static int verbs_atomic(struct rdt_ep *endpoint, struct rdt_remote *at, uint64_t
 		return rdt_err(RDT_ERR_NO_DEVICE,
 			       "verbs: %s has no atomics (iWARP, or a driver without them)",
 			       t->choice.device);
+	if (!region)
+		return rdt_err(RDT_ERR_NOMEM,
+			       "verbs: the memory in which answers arrive is registered no more");
 	if (!holds(ep, remote, offset, sizeof(*old)) || (remote->addr + offset) % sizeof(*old))
 		return outside(ep, remote, offset, sizeof(*old));
 	if (full(ep))

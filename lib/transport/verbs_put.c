@@ -93,7 +93,7 @@ int rdt_verbs_not_up(const struct rdt_verbs_ep *ep)
 static int check(const struct rdt_verbs_ep *ep, const struct rdt_put *put)
 {
 	const struct rdt_verbs_remote *remote = (const struct rdt_verbs_remote *)put->remote;
-	const struct rdt_verbs_region *region = (const struct rdt_verbs_region *)put->region;
+	const struct rdt_verbs_region *region = rdt_verbs_local(put->region);
 	const char *src = put->src;
 
 	if (put->channel >= RDT_CHANNELS)
@@ -146,7 +146,7 @@ int rdt_verbs_put(struct rdt_ep *endpoint, const struct rdt_put *put)
 {
 	struct rdt_verbs_ep *ep = rdt_verbs_ep(endpoint);
 	const struct rdt_verbs_remote *remote = (const struct rdt_verbs_remote *)put->remote;
-	const struct rdt_verbs_region *region = (const struct rdt_verbs_region *)put->region;
+	const struct rdt_verbs_region *region = rdt_verbs_local(put->region);
 	struct rdt_verbs *t = ep->t;
 	uint64_t pieces = put->length > t->max_msg ? (put->length - 1) / t->max_msg + 1 : 1;
 	bool in_line = put->length <= ep->max_inline, taken, signal;
@@ -228,7 +228,7 @@ int rdt_verbs_get(struct rdt_ep *endpoint, struct rdt_remote *from, uint64_t off
 {
 	struct rdt_verbs_ep *ep = rdt_verbs_ep(endpoint);
 	const struct rdt_verbs_remote *remote = (const struct rdt_verbs_remote *)from;
-	const struct rdt_verbs_region *region = (const struct rdt_verbs_region *)to;
+	const struct rdt_verbs_region *region = rdt_verbs_local(to);
 	struct rdt_verbs *t = ep->t;
 	struct ibv_sge sge = { (uintptr_t)dst, (uint32_t)length, 0 };
 	struct ibv_send_wr wr = { .sg_list = &sge,

@@ -51,7 +51,7 @@ static const size_t lengths[] = { 1, 3, 8, 64, 257, 65537, 1200001 };
 
 static int put_and_get(int rank, int n, void *arg)
 {
-	enum { AT = 77 };
+	enum { AT = 77, BEFORE = 5003, BEYOND = 300001 };
 	bool own_memory = *(bool *)arg;
 	size_t bytes = (size_t)n * ROOM;
 	unsigned char *mine = NULL, *in = malloc(ROOM), *out = malloc(ROOM);
@@ -60,7 +60,7 @@ static int put_and_get(int rank, int n, void *arg)
 
 	RANK_CHECK(rdt_comm_create(NULL, &comm) == 0);
 	if (own_memory)
-		RANK_CHECK(posix_memalign((void **)&mine, 64, bytes) == 0);
+		RANK_CHECK(posix_memalign((void **)&mine, 64, bytes + BEYOND) == 0);
 	RANK_CHECK(rdt_window_create(comm, mine, bytes, &w) == 0);
 	if (own_memory)
 		RANK_CHECK(rdt_window_base(w) == mine);
@@ -103,6 +103,16 @@ static int put_and_get(int rank, int n, void *arg)
 	RANK_CHECK(rdt_window_flush(w, -1) == 0);
 	for (int i = 0; i < 31; i++)
 		RANK_CHECK(mine[ROOM - 32 + i] == rank + 1);
+	/* Into memory that begins in the window and ends beyond it. */
+	if (own_memory) {
+		unsigned char *to = mine + bytes - BEFORE;
+		int peer = (rank + 1) % n;
+
+		RANK_CHECK(rdt_window_get(w, peer, AT, to, BEFORE + BEYOND) == 0);
+		RANK_CHECK(rdt_window_flush(w, peer) == 0);
+		for (size_t i = 0; i < BEFORE + BEYOND; i++)
+			RANK_CHECK(to[i] == byte_of(0, peer, i + 6));
+	}
 	rdt_window_destroy(w);
 	if (own_memory)
 		free(mine);
