@@ -2,7 +2,8 @@
 /*
  * The state of train_mlp as a checkpoint. Names do not depend on the workers: "layers.0.weight" is
  * the whole of it, of which each worker has a box. With --shard-optimizer the state is a vector for
- * each part of the network, of which each copy has a piece.
+ * each part of the network, of which each copy has a piece. With --wire, "carry" is what rounding
+ * has lost on the workers, one after another; it means something to the same workers only.
  */
 #include "checkpoint.h"
 
@@ -87,11 +88,41 @@ static int add_pieces(struct list *list, struct trainer *t)
 	return 0;
 }
 
-static int fill(struct list *list, struct trainer *t)
+/* What a run that goes on must, or need not, have in common with the one that it goes on from. */
+struct origin {
+	int64_t batch, size, parts, wire;
+};
+
+static struct origin origin_of(const struct trainer *t)
+{
+	return (struct origin){ t->s->batch, t->size, t->parts, t->s->wire };
+}
+
+static struct rdt_tensor origin_tensor(struct origin *o)
+{
+	return (struct rdt_tensor){ .name = "run",
+				    .type = RDT_INT64,
+				    .n_dims = 1,
+				    .dims = { sizeof(*o) / sizeof(int64_t) },
+				    .data = o };
+}
+
+static void add_carry(struct list *list, struct trainer *t)
+{
+	struct rdt_tensor *tensor = add(list, "carry");
+
+	tensor->n_dims = 1;
+	tensor->dims[0] = t->carry_total;
+	tensor->start[0] = t->carry_first;
+	tensor->count[0] = t->carry_count;
+	tensor->data = t->carry;
+}
+
+static int fill(struct list *list, struct trainer *t, bool carry)
 {
 	char what[NAME];
 
-	list->room = 8 * MLP_LAYERS_MAX + 2 * t->parts;
+	list->room = 8 * MLP_LAYERS_MAX + 2 * t->parts + 2;
 	list->tensors = calloc((size_t)list->room, sizeof(*list->tensors));
 	list->names = calloc((size_t)list->room, sizeof(*list->names));
 	if (!list->tensors || !list->names) {
@@ -106,6 +137,8 @@ static int fill(struct list *list, struct trainer *t)
 			add_layer(list, &t->mlp, l, what, rdt_optimizer_state(t->optimizer[l], i));
 		}
 	}
+	if (carry)
+		add_carry(list, t);
 	return t->sharded ? add_pieces(list, t) : 0;
 }
 
@@ -118,17 +151,19 @@ static void release(struct list *list)
 int checkpoint_save(struct trainer *t, uint64_t position)
 {
 	struct list list = { 0 };
-	int status = fill(&list, t);
+	struct origin origin = origin_of(t);
+	int status = fill(&list, t, t->carry_total > 0);
 
 	if (!status) {
 		struct rdt_checkpoint c = { .size = sizeof(c),
 					    .tensors = list.tensors,
-					    .n_tensors = list.n,
+					    .n_tensors = list.n + 1,
 					    .step = t->step,
 					    .position = position,
 					    .seed = (uint64_t)t->s->seed,
 					    .keep = KEEP };
 
+		list.tensors[list.n] = origin_tensor(&origin);
 		if (rdt_checkpoint_save(t->comm, t->s->checkpoint, &c))
 			status = rdt_failed(t);
 	}
@@ -136,23 +171,46 @@ int checkpoint_save(struct trainer *t, uint64_t position)
 	return status;
 }
 
+/* Is there a checkpoint, of a run that this one can continue? *carry: also what rounding lost. */
+static int examine(struct trainer *t, bool *found, bool *carry)
+{
+	struct origin origin, own = origin_of(t);
+	struct rdt_tensor tensor = origin_tensor(&origin);
+	struct rdt_checkpoint c = { .size = sizeof(c), .tensors = &tensor, .n_tensors = 1 };
+
+	if (rdt_checkpoint_load(t->comm, t->s->checkpoint, &c))
+		return rdt_failed(t);
+	*found = c.found;
+	if (!c.found)
+		return 0;
+	if (c.seed != (uint64_t)t->s->seed || origin.batch != own.batch) {
+		fprintf(stderr, "rank %d: the checkpoint is of --seed %llu --batch %lld\n", t->rank,
+			(unsigned long long)c.seed, (long long)origin.batch);
+		return -1;
+	}
+	*carry = t->carry_total > 0 && memcmp(&origin, &own, sizeof(own)) == 0;
+	if (t->carry_total > 0 && !*carry && t->rank == 0)
+		printf("the checkpoint is of other workers or another --wire: what rounding had "
+		       "lost is not taken over\n");
+	return 0;
+}
+
 int checkpoint_load(struct trainer *t, uint64_t *position)
 {
+	struct rdt_checkpoint c = { .size = sizeof(c) };
 	struct list list = { 0 };
-	int status = fill(&list, t);
-	struct rdt_checkpoint c = { .size = sizeof(c),
-				    .tensors = list.tensors,
-				    .n_tensors = list.n };
+	bool found = false, carry = false;
+	int status = examine(t, &found, &carry);
 
 	*position = 0;
+	if (status || !found)
+		return status;
+	status = fill(&list, t, carry);
+	c.tensors = list.tensors;
+	c.n_tensors = list.n;
 	if (!status && rdt_checkpoint_load(t->comm, t->s->checkpoint, &c))
 		status = rdt_failed(t);
-	if (!status && c.found && c.seed != (uint64_t)t->s->seed) {
-		fprintf(stderr, "rank %d: the checkpoint is of --seed %llu\n", t->rank,
-			(unsigned long long)c.seed);
-		status = -1;
-	}
-	if (!status && c.found) {
+	if (!status) {
 		t->step = c.step;
 		*position = c.position;
 		if (t->rank == 0)

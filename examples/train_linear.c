@@ -7,11 +7,10 @@
  *	theta <- theta - eta gradient
  *
  *	--mode data	each worker has some of the samples and all of theta: gradients are summed
- *	--mode model	each worker has some of the features, for all samples, and that part of
- *theta: partial products theta . x_i are summed, each worker updates its own part
- *
- *	--mode server	as data, but rank 0 is a server that keeps theta: the others push their
- *gradients to it, which it applies, and pull theta from there
+ *	--mode model	each worker has some of the features, for all samples, and so a part
+ *			of theta; sums of the products theta . x_i are formed
+ *	--mode server	as data, but rank 0 is a server that keeps theta, applies the gradients that
+ *			the others push to it, and from which they pull theta
  *
  *	rdtrain run -n 4 -- ./train_linear --mode model --random 10000x100
  *

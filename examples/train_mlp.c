@@ -178,9 +178,12 @@ static void print_result(const struct worker *w, bool same)
 	printf("\nworkers            %d\n", w->t.size);
 	if (w->t.parts > 1)
 		printf("grid               %d copies of %d parts\n", w->t.copies, w->t.parts);
-	printf("epochs             %ld\ntraining loss      %.6f\ntest accuracy      %.4f\n"
-	       "samples per second %.0f\n",
-	       w->at.epochs, w->at.loss, w->at.accuracy, w->samples_per_s);
+	printf("epochs             %ld\n", w->at.epochs);
+	if (w->samples_per_s > 0)
+		printf("training loss      %.6f\n", w->at.loss);
+	printf("test accuracy      %.4f\n", w->at.accuracy);
+	if (w->samples_per_s > 0)
+		printf("samples per second %.0f\n", w->samples_per_s);
 	printf("parameters         %s on all %s\n", same ? "equal" : "NOT EQUAL",
 	       w->t.parts > 1 ? "copies" : "ranks");
 	for (int r = 0; r < w->t.size; r++)
@@ -191,16 +194,19 @@ static int write_json(struct worker *w)
 {
 	json_t *list = json_array(), *root;
 	char text[17];
+	bool trained;
 	int status;
 
 	for (int r = 0; r < w->t.size; r++) {
 		snprintf(text, sizeof(text), "%016" PRIx64, w->digests[r]);
 		json_array_append_new(list, json_string(text));
 	}
-	root = json_pack("{s:i, s:i, s:I, s:f, s:f, s:f, s:o}", "workers", w->t.size, "parts",
-			 w->t.parts, "epochs", (json_int_t)w->at.epochs, "loss", w->at.loss,
-			 "accuracy", w->at.accuracy, "samples_per_s", w->samples_per_s, "digests",
-			 list);
+	trained = w->samples_per_s > 0;
+	root = json_pack("{s:i, s:i, s:I, s:o, s:f, s:o, s:o}", "workers", w->t.size, "parts",
+			 w->t.parts, "epochs", (json_int_t)w->at.epochs, "loss",
+			 trained ? json_real(w->at.loss) : json_null(), "accuracy", w->at.accuracy,
+			 "samples_per_s", trained ? json_real(w->samples_per_s) : json_null(),
+			 "digests", list);
 	errno = 0;
 	status = root ? json_dumpf(root, w->json, JSON_INDENT(2)) : -1;
 	if (fclose(w->json))
@@ -275,6 +281,9 @@ static int resume(struct worker *w)
 		return -1;
 	rdt_sampler_seek(w->sampler, position);
 	w->at.epochs = (long)(position / rdt_sampler_steps(w->sampler));
+	/* A run that was finished before it is resumed has no epoch left. */
+	if (w->at.epochs >= w->s.epochs)
+		w->at.reason = RDT_STOP_EPOCHS;
 	return 0;
 }
 

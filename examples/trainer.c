@@ -52,6 +52,29 @@ static struct rdt_optimizer_options optimizer_options(const struct settings *s)
 					       .momentum = s->momentum };
 }
 
+/* Where a checkpoint has this worker's carry. Workers with other parts of the network have others
+ * in length. */
+static int place_carry(struct trainer *t)
+{
+	uint64_t mine, *counts = calloc((size_t)t->size, sizeof(*counts));
+	int status = -1;
+
+	t->carry = rdt_reducer_carry(t->reducer, &t->carry_count);
+	mine = t->carry_count;
+	if (!counts)
+		fprintf(stderr, "rank %d: out of memory for %d counts\n", t->rank, t->size);
+	else if (rdt_allgather(t->comm, &mine, counts, 1, RDT_UINT64))
+		rdt_failed(t);
+	else
+		status = 0;
+	for (int r = 0; r < t->size && !status; r++) {
+		t->carry_first += r < t->rank ? counts[r] : 0;
+		t->carry_total += counts[r];
+	}
+	free(counts);
+	return status;
+}
+
 /* Gradients lie in memory of the reducer, where peers read them. */
 static int make_reducer(struct trainer *t)
 {
@@ -73,7 +96,7 @@ static int make_reducer(struct trainer *t)
 					 &t->optimizer[l]))
 			return rdt_failed(t);
 	}
-	return 0;
+	return place_carry(t);
 }
 
 static int make_sharded(struct trainer *t, size_t count)

@@ -25,6 +25,8 @@ struct trainer {
 	/* Either each copy updates all of its parameters, by gradients that the reducer sums ... */
 	rdt_reducer *reducer;
 	rdt_optimizer *optimizer[MLP_LAYERS_MAX];
+	float *carry; /* of the reducer, with --wire; all workers' one after the other ... */
+	size_t carry_first, carry_count, carry_total; /* ... have this one's from `first` on */
 	/* ... or each of the workers with the same part updates a piece ... */
 	rdt_sharded *sharded;
 	/* ... or servers do, to which gradients are pushed and from which parameters are pulled. */

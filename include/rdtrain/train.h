@@ -260,7 +260,9 @@ struct rdt_checkpoint {
 	const struct rdt_tensor *tensors; /* the same on all ranks but for the parts */
 	int n_tensors;
 	uint64_t step, position, seed; /* position: rdt_sampler_position */
-	int keep; /* save: of the checkpoints in the directory the newest so many stay; 0: all */
+	/* save: of this checkpoint and those of lower steps the newest so many stay; 0: all. Those
+	 * of higher steps, which another run has left, stay, and are loaded first. */
+	int keep;
 	/* What rdt_checkpoint_load says: */
 	int found;	    /* 1: loaded; 0: there is no checkpoint in the directory */
 	char skipped[2048]; /* which newer ones were no good, and why; "" when there were none */
@@ -277,9 +279,10 @@ int rdt_checkpoint_save(rdt_comm *comm, const char *directory,
 			const struct rdt_checkpoint *checkpoint);
 
 /*
- * Loads the newest checkpoint whose checksums are right, and says in `skipped` which are not. Any
- * number of ranks may load it, in any parts, and fewer tensors than it has. Nothing of one that is
- * no good gets into the caller's memory. Collective.
+ * Loads the newest checkpoint whose checksums are right, and says in `skipped` which are not. Only
+ * damage is passed over: one that cannot be read (no permission, too many files, a disk's error) is
+ * SYSTEM. Any number of ranks may load it, in any parts, and fewer tensors than it has. Nothing of
+ * one that is no good gets into the caller's memory. Collective.
  * Errors: INVALID (a tensor is not in it as it was asked for, or there are checkpoints and none is
  * good), SYSTEM, NOMEM, MISMATCH, and those of the collectives.
  */
@@ -290,8 +293,8 @@ int rdt_checkpoint_load(rdt_comm *comm, const char *directory, struct rdt_checkp
 /*
  * Averages the gradients of a backward pass over the ranks while the pass goes on. The gradients,
  * in the order in which the forward pass uses them, are put into buckets from the last to the
- *first; each bucket is a persistent allreduce that starts as soon as its gradients are ready and
- *the buckets before it have started. A step:
+ * first; each bucket is a persistent allreduce that starts as soon as its gradients are ready and
+ * the buckets before it have started. A step:
  *
  *	for each layer, the last first:
  *		compute the gradient into rdt_reducer_gradient(reducer, i)
@@ -310,9 +313,13 @@ struct rdt_reducer_options {
 	size_t size;
 	size_t bucket_bytes; /* of one bucket at most, unless a gradient is larger (0: 4 MiB) */
 	enum rdt_type type;  /* RDT_FLOAT32 (0) or RDT_FLOAT64 */
-	/* RDT_FLOAT16 or RDT_BFLOAT16: float32 gradients are rounded for the wire, and what a
-	 * rank's rounding loses is added to its next gradient (error feedback). 0: sent as they
-	 * are. */
+	/* RDT_FLOAT16 or RDT_BFLOAT16: float32 gradients are rounded for the wire, and what this
+	 * rank's rounding loses before sending is added to its next gradient (error feedback). Not
+	 * fed back is the rounding of sums that ranks pass on, nor that of the result: up to
+	 * ranks - 1 times half a unit in the last place. 0: sent as they are.
+	 * A float16 is 65504 at most. A gradient beyond it counts as that (for a mean, as a few
+	 * units in the last place less), and the rest is lost. A mean then never overflows; a sum
+	 * that is larger is an infinity. bfloat16 has float32's range. */
 	enum rdt_type wire;
 	int no_feedback; /* 1: what rounding loses is lost */
 	int sum;	 /* 1: the sum over ranks and passes, not the mean */
@@ -347,6 +354,12 @@ int rdt_reducer_hold(rdt_reducer *reducer);
  * have their mean. Collective. Errors: those of rdt_plan_wait.
  */
 int rdt_reducer_finish(rdt_reducer *reducer);
+/*
+ * What rounding has lost on this rank and the next step adds: *count floats, zero at first, for
+ * checkpoints, to read and to write between two steps. Their order depends on the gradients' counts
+ * alone, their unit on the number of ranks. NULL and 0: without `wire`, or with no_feedback.
+ */
+float *rdt_reducer_carry(const rdt_reducer *reducer, size_t *count);
 /* Collective. NULL is allowed. */
 void rdt_reducer_destroy(rdt_reducer *reducer);
 

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "options.h"
+
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-endian");
 
 #define NAME "checkpoint-"
@@ -73,16 +75,18 @@ static int check_tensor(const struct rdt_checkpoint *c, int i)
 	return 0;
 }
 
-int rdt_checkpoint_check(const char *call, const char *directory, const struct rdt_checkpoint *c)
+int rdt_checkpoint_take(const char *call, const char *directory, const struct rdt_checkpoint *given,
+			struct rdt_checkpoint *c)
 {
-	if (!directory || !c || c->size != sizeof(*c) || c->n_tensors < 0 ||
-	    (c->n_tensors && !c->tensors) || c->keep < 0)
+	int failed = rdt_options_copy("rdt_checkpoint", c, sizeof(*c), given);
+
+	if (failed)
+		return failed;
+	if (!directory || c->n_tensors < 0 || (c->n_tensors && !c->tensors) || c->keep < 0)
 		return rdt_set_error(RDT_ERR_INVALID, "%s: %s", call,
-				     !directory || !c	     ? "a NULL"
-				     : c->size != sizeof(*c) ? "size is not "
-							       "sizeof(struct rdt_checkpoint)"
-				     : c->keep < 0	     ? "keep is negative"
-							     : "no tensors");
+				     !directory	   ? "directory is NULL"
+				     : c->keep < 0 ? "keep is negative"
+						   : "no tensors");
 	for (int i = 0; i < c->n_tensors; i++) {
 		int status = check_tensor(c, i);
 

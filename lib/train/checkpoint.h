@@ -25,8 +25,10 @@ struct rdt_part {
  */
 int rdt_agree(rdt_comm *comm, int status);
 
-/* Arguments, as far as one rank sees them; then whether all ranks have the same tensors. */
-int rdt_checkpoint_check(const char *call, const char *directory, const struct rdt_checkpoint *c);
+/* Copies and checks the arguments, as far as one rank sees them; then whether all ranks have the
+ * same tensors. */
+int rdt_checkpoint_take(const char *call, const char *directory, const struct rdt_checkpoint *given,
+			struct rdt_checkpoint *c);
 int rdt_checkpoint_same(rdt_comm *comm, const struct rdt_checkpoint *c);
 
 /* This rank's box of a tensor. */

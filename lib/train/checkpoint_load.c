@@ -128,6 +128,9 @@ static int open_file(struct load *l)
 	struct stat stat;
 
 	l->fd = open(l->path, O_RDONLY | O_CLOEXEC);
+	/* Listed a moment ago: removed since, or the list is of another host's directory. */
+	if (l->fd < 0 && errno == ENOENT)
+		return rdt_set_error(RDT_ERR_INVALID, "%s: %s", l->path, strerror(errno));
 	if (l->fd < 0 || fstat(l->fd, &stat))
 		return rdt_set_error(RDT_ERR_SYSTEM, "%s: %s", l->path, strerror(errno));
 	return read_header(l, (uint64_t)stat.st_size);
@@ -242,12 +245,6 @@ static int read_tensors(const struct load *l, const struct rdt_checkpoint *c)
 
 /* ---- the choice -------------------------------------------------------------------------- */
 
-/* Only of the file itself: an error of a collective is final, and so is one of the machine. */
-static bool is_damage(int status)
-{
-	return status == RDT_ERR_INVALID || status == RDT_ERR_SYSTEM;
-}
-
 /* *good says whether the file was; a status is for errors that are not its fault. */
 static int try(struct load *l, struct rdt_checkpoint *c, bool *good)
 {
@@ -261,7 +258,9 @@ static int try(struct load *l, struct rdt_checkpoint *c, bool *good)
 	if (status) {
 		size_t used = strlen(c->skipped);
 
-		if (!is_damage(status))
+		/* Only damage is passed over. What the machine or a collective could not do says
+		 * nothing about the file, and going back to an older one would lose steps. */
+		if (status != RDT_ERR_INVALID)
 			return status;
 		snprintf(c->skipped + used, sizeof(c->skipped) - used, "%s%s", used ? "; " : "",
 			 rdt_last_error());
@@ -304,8 +303,9 @@ static int share_list(rdt_comm *comm, const char *directory, uint64_t **steps, s
 	return status || !*n ? status : rdt_broadcast(comm, *steps, *n, RDT_UINT64, 0);
 }
 
-int rdt_checkpoint_load(rdt_comm *comm, const char *directory, struct rdt_checkpoint *c)
+int rdt_checkpoint_load(rdt_comm *comm, const char *directory, struct rdt_checkpoint *given)
 {
+	struct rdt_checkpoint taken, *c = &taken;
 	uint64_t *steps = NULL;
 	bool good = false;
 	size_t n = 0;
@@ -313,7 +313,7 @@ int rdt_checkpoint_load(rdt_comm *comm, const char *directory, struct rdt_checkp
 
 	if (!comm)
 		return rdt_set_error(RDT_ERR_INVALID, "rdt_checkpoint_load: no communicator");
-	status = rdt_agree(comm, rdt_checkpoint_check("rdt_checkpoint_load", directory, c));
+	status = rdt_agree(comm, rdt_checkpoint_take("rdt_checkpoint_load", directory, given, c));
 	if (!status)
 		status = rdt_checkpoint_same(comm, c);
 	if (status)
@@ -341,5 +341,6 @@ int rdt_checkpoint_load(rdt_comm *comm, const char *directory, struct rdt_checkp
 		status = rdt_set_error(RDT_ERR_INVALID, "none of the checkpoints is good: %.900s",
 				       c->skipped);
 	free(steps);
+	memcpy(given, c, given->size < sizeof(*c) ? given->size : sizeof(*c));
 	return status;
 }

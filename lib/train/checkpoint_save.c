@@ -366,17 +366,22 @@ static void remove_temporaries(const char *directory)
 		closedir(folder);
 }
 
-/* Of the older ones, those that are too many. */
+/* Of the older ones, those that are too many. Higher steps are of another run: not this one's to
+ * remove, nor to count, or this checkpoint would be the one to go. */
 static void prune(const struct save *s)
 {
 	uint64_t *steps;
+	int kept = 1;
 	size_t n;
 
 	if (s->c->keep == 0 || rdt_checkpoint_list(s->directory, &steps, &n))
 		return;
-	for (size_t i = (size_t)s->c->keep; i < n; i++) {
-		char *path = rdt_checkpoint_path(s->directory, steps[i], "");
+	for (size_t i = 0; i < n; i++) {
+		char *path;
 
+		if (steps[i] >= s->words[0] || kept++ < s->c->keep)
+			continue;
+		path = rdt_checkpoint_path(s->directory, steps[i], "");
 		if (path)
 			unlink(path);
 		free(path);
@@ -430,8 +435,9 @@ static int save(struct save *s)
 	return status;
 }
 
-int rdt_checkpoint_save(rdt_comm *comm, const char *directory, const struct rdt_checkpoint *c)
+int rdt_checkpoint_save(rdt_comm *comm, const char *directory, const struct rdt_checkpoint *given)
 {
+	struct rdt_checkpoint taken, *c = &taken;
 	struct save s = { .comm = comm, .fd = -1, .directory = directory, .c = c };
 	int status;
 
@@ -439,7 +445,7 @@ int rdt_checkpoint_save(rdt_comm *comm, const char *directory, const struct rdt_
 		return rdt_set_error(RDT_ERR_INVALID, "rdt_checkpoint_save: no communicator");
 	s.rank = rdt_comm_rank(comm);
 	s.size = rdt_comm_size(comm);
-	status = rdt_agree(comm, rdt_checkpoint_check("rdt_checkpoint_save", directory, c));
+	status = rdt_agree(comm, rdt_checkpoint_take("rdt_checkpoint_save", directory, given, c));
 	if (!status)
 		status = rdt_checkpoint_same(comm, c);
 	if (status)

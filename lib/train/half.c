@@ -4,8 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-#define HALF_MAX 65504.0f
-
 static uint32_t bits_of(float value)
 {
 	uint32_t bits;
@@ -49,7 +47,7 @@ static uint16_t to_half(float value)
 		return (uint16_t)(sign | 0x7e00);
 	if (isinf(value))
 		return (uint16_t)(sign | 0x7c00);
-	if (fabsf(value) > HALF_MAX)
+	if (fabsf(value) > RDT_FLOAT16_MAX)
 		return (uint16_t)(sign | 0x7bff);
 	/* Below 2^-14 the steps are 2^-24, as those of a float between 0.5 and 1 are: the addition
 	 * rounds. */
@@ -70,17 +68,25 @@ static float from_half(uint16_t half)
 	return float_of(sign | ((size << 13) + (112u << 23)));
 }
 
-void rdt_half_pack(enum rdt_type type, const float *value, float *carry, uint16_t *half, size_t n)
+void rdt_half_pack(enum rdt_type type, const float *value, float scale, float most, float *carry,
+		   uint16_t *half, size_t n)
 {
-	for (size_t i = 0; i < n; i++) {
-		float wanted = carry ? value[i] + carry[i] : value[i], sent;
+	float largest = type == RDT_FLOAT16 ? fminf(most, RDT_FLOAT16_MAX) : most;
 
-		half[i] = type == RDT_FLOAT16 ? to_half(wanted) : to_bfloat(wanted);
+	for (size_t i = 0; i < n; i++) {
+		float wanted = carry ? scale * value[i] + carry[i] : scale * value[i];
+		float sent = wanted;
+
+		if (fabsf(wanted) > largest && isfinite(wanted))
+			sent = copysignf(largest, wanted);
+		half[i] = type == RDT_FLOAT16 ? to_half(sent) : to_bfloat(sent);
 		if (!carry)
 			continue;
-		sent = type == RDT_FLOAT16 ? from_half(half[i]) : from_bfloat(half[i]);
-		/* What is no number stays one step's affair. */
-		carry[i] = isfinite(wanted) ? wanted - sent : 0;
+		/* What is too large, or no number, stays one step's affair. */
+		carry[i] = isfinite(wanted) && sent == wanted
+				   ? wanted - (type == RDT_FLOAT16 ? from_half(half[i])
+								   : from_bfloat(half[i]))
+				   : 0;
 	}
 }
 

@@ -8,12 +8,16 @@
 
 #include <rdtrain/rdtrain.h>
 
+#define RDT_FLOAT16_MAX 65504.0f
+
 /*
- * half[i] = value[i] + carry[i] rounded to `type` (RDT_FLOAT16 or RDT_BFLOAT16), to nearest, ties
- * to even; carry[i] becomes what the rounding lost. A finite value beyond the type's largest
- * becomes that. carry NULL: nothing is added or kept.
+ * half[i] = scale * value[i] + carry[i] rounded to `type` (RDT_FLOAT16 or RDT_BFLOAT16), to
+ * nearest, ties to even; carry[i] becomes what the rounding lost. A finite number beyond `most`, or
+ * beyond the type's largest, becomes that, and the rest of it is lost: kept, it could grow for
+ * ever. carry NULL: nothing is added or kept.
  */
-void rdt_half_pack(enum rdt_type type, const float *value, float *carry, uint16_t *half, size_t n);
+void rdt_half_pack(enum rdt_type type, const float *value, float scale, float most, float *carry,
+		   uint16_t *half, size_t n);
 
 /* value[i] = scale * half[i] */
 void rdt_half_unpack(enum rdt_type type, const uint16_t *half, float scale, float *value, size_t n);

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "options.h"
+
 #define STATES_MAX 2
 
 struct rdt_optimizer {
@@ -46,17 +48,19 @@ static int check_factor(const char *name, double value)
 			     value);
 }
 
-int rdt_optimizer_create(const struct rdt_optimizer_options *o, size_t count, enum rdt_type type,
-			 rdt_optimizer **optimizer)
+int rdt_optimizer_create(const struct rdt_optimizer_options *options, size_t count,
+			 enum rdt_type type, rdt_optimizer **optimizer)
 {
+	struct rdt_optimizer_options given, *o = &given;
 	rdt_optimizer *opt;
+	int status;
 
 	if (!optimizer)
 		return rdt_set_error(RDT_ERR_INVALID, "rdt_optimizer_create: optimizer is NULL");
 	*optimizer = NULL;
-	if (!o || o->size != sizeof(*o))
-		return rdt_set_error(RDT_ERR_INVALID, "rdt_optimizer_create: options.size is not "
-						      "sizeof(struct rdt_optimizer_options)");
+	status = rdt_options_copy("rdt_optimizer_options", o, sizeof(*o), options);
+	if (status)
+		return status;
 	if ((unsigned)o->kind > RDT_ADAM)
 		return rdt_set_error(RDT_ERR_INVALID, "%d is no enum rdt_optimizer_kind",
 				     (int)o->kind);

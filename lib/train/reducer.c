@@ -3,25 +3,30 @@
  * The reducer: averages the gradients of a backward pass over the ranks while the pass goes on.
  *
  * Gradients are put into buckets from the last to the first, as a backward pass makes them. A
- *bucket is one persistent allreduce. It starts when all of its gradients are ready and all buckets
- *before it have started: plans of a communicator must start in the same order on all ranks,
- *whatever the order in which each of them computes.
+ * bucket is one persistent allreduce. It starts when all of its gradients are ready and all buckets
+ * before it have started: plans of a communicator must start in the same order on all ranks,
+ * whatever the order in which each of them computes.
  *
  * Where the gradients live:
  *
  *	in the bucket	that is what peers reach, nothing is copied; the default
- *	apart		in the caller's memory, or while they are added up over several passes:
- *copied in when ready, and out when the means are there
+ *	apart		in the caller's memory, or while they are added up over several passes;
+ *			copied in when ready, and out when the means are there
  *
  * On a wire of 16 bits the bucket is ordinary memory, and what the plan sends is a rounded copy.
+ * For a mean in float16, whose largest number is soon exceeded by a sum, each rank's share of the
+ * mean is rounded, and the shares are summed.
  */
 #include <rdtrain/train.h>
 
+#include <float.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "half.h"
+#include "options.h"
 
 #define BUCKET_BYTES ((size_t)4 << 20)
 #define BUCKETS_MAX 200 /* a communicator has 254 plans */
@@ -47,8 +52,10 @@ struct rdt_reducer {
 	enum rdt_type type, wire;
 	size_t elem;
 	bool sum, accumulates;
-	bool holds; /* this pass only adds */
-	int passes; /* of this step, so far */
+	bool shares; /* shares of the mean are sent, not terms of the sum */
+	float most;  /* of what is sent, in size */
+	bool holds;  /* this pass only adds */
+	int passes;  /* of this step that are finished */
 	struct gradient *gradients;
 	int n_gradients;
 	struct bucket *buckets;
@@ -83,11 +90,6 @@ static int check(const rdt_comm *comm, const struct rdt_gradient *gradients, int
 		if (gradients[i].count == 0)
 			return rdt_set_error(RDT_ERR_INVALID,
 					     "rdt_reducer_create: gradient %d has no elements", i);
-	if (o->size != sizeof(*o))
-		return rdt_set_error(RDT_ERR_INVALID,
-				     "rdt_reducer_options.size is %zu; set it to sizeof(struct "
-				     "rdt_reducer_options)",
-				     o->size);
 	if (o->type != RDT_FLOAT32 && o->type != RDT_FLOAT64)
 		return rdt_set_error(RDT_ERR_INVALID,
 				     "rdt_reducer_options.type: gradients are float32 or float64");
@@ -181,9 +183,15 @@ static void begin_pass(struct rdt_reducer *r)
 	r->holds = false;
 }
 
+/* So much that the sum of all ranks' is no infinity, although each addition may round up. */
+static float largest_share(int ranks)
+{
+	return (float)(RDT_FLOAT16_MAX / ranks / pow(1 + 0x1p-11, ranks));
+}
+
 static int make_plans(struct rdt_reducer *r)
 {
-	enum rdt_op op = r->sum ? RDT_SUM : RDT_AVG;
+	enum rdt_op op = r->sum || r->shares ? RDT_SUM : RDT_AVG;
 
 	for (int b = 0; b < r->n_buckets; b++) {
 		struct bucket *bucket = &r->buckets[b];
@@ -201,14 +209,17 @@ int rdt_reducer_create(rdt_comm *comm, const struct rdt_gradient *gradients, int
 		       const struct rdt_reducer_options *options, rdt_reducer **out)
 {
 	static const struct rdt_reducer_options defaults = { .size = sizeof(defaults) };
-	const struct rdt_reducer_options *o = options ? options : &defaults;
+	struct rdt_reducer_options given, *o = &given;
 	rdt_reducer *r;
 	int status;
 
 	if (!out)
 		return rdt_set_error(RDT_ERR_INVALID, "rdt_reducer_create: reducer is NULL");
 	*out = NULL;
-	status = check(comm, gradients, n, o);
+	status = rdt_options_copy("rdt_reducer_options", o, sizeof(*o),
+				  options ? options : &defaults);
+	if (!status)
+		status = check(comm, gradients, n, o);
 	if (status)
 		return status;
 	r = calloc(1, sizeof(*r));
@@ -220,6 +231,10 @@ int rdt_reducer_create(rdt_comm *comm, const struct rdt_gradient *gradients, int
 	r->elem = rdt_type_size(r->type);
 	r->sum = o->sum;
 	r->accumulates = o->accumulate;
+	r->shares = r->wire == RDT_FLOAT16 && !r->sum;
+	r->most = r->wire == RDT_FLOAT16 ? RDT_FLOAT16_MAX : FLT_MAX;
+	if (r->shares)
+		r->most = largest_share(rdt_comm_size(comm));
 	r->n_gradients = n;
 	r->gradients = calloc((size_t)n, sizeof(*r->gradients));
 	r->buckets = calloc((size_t)n, sizeof(*r->buckets));
@@ -270,6 +285,12 @@ void *rdt_reducer_gradient(const rdt_reducer *r, int i)
 	return r && i >= 0 && i < r->n_gradients ? r->gradients[i].data : NULL;
 }
 
+float *rdt_reducer_carry(const rdt_reducer *r, size_t *count)
+{
+	*count = r && r->carry ? r->count : 0;
+	return r ? r->carry : NULL;
+}
+
 int rdt_reducer_hold(rdt_reducer *r)
 {
 	if (!r || !r->accumulates)
@@ -308,9 +329,12 @@ static void take(const struct rdt_reducer *r, struct gradient *g)
 	g->used = true;
 }
 
+/* In the last pass of a step. */
 static void round_bucket(const struct rdt_reducer *r, const struct bucket *b)
 {
-	rdt_half_pack(r->wire, (const float *)r->memory + b->first,
+	double parts = r->shares ? (double)rdt_comm_size(r->comm) * (r->passes + 1) : 1;
+
+	rdt_half_pack(r->wire, (const float *)r->memory + b->first, (float)(1 / parts), r->most,
 		      r->carry ? r->carry + b->first : NULL, (uint16_t *)r->reachable + b->first,
 		      b->count);
 }
@@ -400,7 +424,7 @@ static void scale(const struct rdt_reducer *r, const struct bucket *b, double by
 static void hand_out(rdt_reducer *r, int bucket)
 {
 	const struct bucket *b = &r->buckets[bucket];
-	double by = r->sum ? 1 : 1.0 / r->passes;
+	double by = r->sum || r->shares ? 1 : 1.0 / (r->passes + 1);
 
 	if (r->wire != r->type)
 		rdt_half_unpack(r->wire, (const uint16_t *)r->reachable + b->first, (float)by,
@@ -439,8 +463,9 @@ int rdt_reducer_finish(rdt_reducer *r)
 	if (!r)
 		return rdt_set_error(RDT_ERR_INVALID, "rdt_reducer_finish: no reducer");
 	fill(r);
-	r->passes++;
-	if (!r->holds)
+	if (r->holds)
+		r->passes++;
+	else
 		status = end_step(r);
 	begin_pass(r);
 	return status;

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "hash_ring.h"
+#include "options.h"
 
 struct rdt_sampler {
 	uint64_t samples, batch, seed, steps;
@@ -139,9 +140,6 @@ out:
 
 static int check(const struct rdt_sampler_options *o)
 {
-	if (!o || o->size != sizeof(*o))
-		return rdt_set_error(RDT_ERR_INVALID, "rdt_sampler_create: options.size is not "
-						      "sizeof(struct rdt_sampler_options)");
 	if (o->samples == 0 || o->batch == 0 || o->samples > PTRDIFF_MAX / sizeof(uint64_t))
 		return rdt_set_error(RDT_ERR_INVALID, "a sampler of %zu samples in batches of %zu",
 				     (size_t)o->samples, (size_t)o->batch);
@@ -163,15 +161,18 @@ static int check(const struct rdt_sampler_options *o)
 	return 0;
 }
 
-int rdt_sampler_create(const struct rdt_sampler_options *o, rdt_sampler **sampler)
+int rdt_sampler_create(const struct rdt_sampler_options *options, rdt_sampler **sampler)
 {
+	struct rdt_sampler_options given, *o = &given;
 	rdt_sampler *s = NULL;
 	int status;
 
 	if (!sampler)
 		return rdt_set_error(RDT_ERR_INVALID, "rdt_sampler_create: sampler is NULL");
 	*sampler = NULL;
-	status = check(o);
+	status = rdt_options_copy("rdt_sampler_options", o, sizeof(*o), options);
+	if (!status)
+		status = check(o);
 	if (status)
 		return status;
 	s = calloc(1, sizeof(*s));

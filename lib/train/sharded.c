@@ -14,6 +14,8 @@
 
 #include <stdlib.h>
 
+#include "options.h"
+
 struct rdt_sharded {
 	rdt_comm *comm;
 	size_t first, count; /* of this rank's piece */
@@ -53,6 +55,7 @@ static int make(rdt_sharded *s, const struct rdt_sharded_options *o)
 
 int rdt_sharded_create(rdt_comm *comm, const struct rdt_sharded_options *options, rdt_sharded **out)
 {
+	struct rdt_sharded_options o;
 	rdt_sharded *s;
 	int status;
 
@@ -62,13 +65,11 @@ int rdt_sharded_create(rdt_comm *comm, const struct rdt_sharded_options *options
 				     : !options ? "options"
 						: "sharded");
 	*out = NULL;
-	if (options->size != sizeof(*options))
-		return rdt_set_error(RDT_ERR_INVALID,
-				     "rdt_sharded_options.size is %zu; set it to sizeof(struct "
-				     "rdt_sharded_options)",
-				     options->size);
-	if ((options->type != RDT_FLOAT32 && options->type != RDT_FLOAT64) || !options->optimizer ||
-	    options->count < (size_t)rdt_comm_size(comm))
+	status = rdt_options_copy("rdt_sharded_options", &o, sizeof(o), options);
+	if (status)
+		return status;
+	if ((o.type != RDT_FLOAT32 && o.type != RDT_FLOAT64) || !o.optimizer ||
+	    o.count < (size_t)rdt_comm_size(comm))
 		return rdt_set_error(RDT_ERR_INVALID,
 				     "rdt_sharded_create: float32 or float64, an optimizer, and no "
 				     "fewer parameters than ranks, please");
@@ -76,7 +77,7 @@ int rdt_sharded_create(rdt_comm *comm, const struct rdt_sharded_options *options
 	if (!s)
 		return rdt_set_error(RDT_ERR_NOMEM, "out of memory for sharded parameters");
 	s->comm = comm;
-	status = make(s, options);
+	status = make(s, &o);
 	if (status) {
 		rdt_sharded_destroy(s);
 		return status;

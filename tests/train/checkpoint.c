@@ -397,7 +397,71 @@ static void old_ones_go_and_what_a_death_left_behind(void **state)
 	assert_int_equal(access(path, F_OK), 0);
 }
 
+static bool is_there(int step)
+{
+	snprintf(path, sizeof(path), "%s/checkpoint-%012d.safetensors", directory, step);
+	return access(path, F_OK) == 0;
+}
+
+static void those_of_another_run_neither_go_nor_push_out_what_was_just_saved(void **state)
+{
+	(void)state;
+	clean();
+	for (uint64_t step = 100; step <= 103; step++)
+		save_simple(step, 0, 0);
+	for (int step = 1; step <= 4; step++) {
+		save_simple((uint64_t)step, 0, 2);
+		assert_true(is_there(step));
+		assert_int_equal(is_there(step - 1), step > 1);
+		assert_false(is_there(step - 2));
+	}
+	for (int step = 100; step <= 103; step++)
+		assert_true(is_there(step));
+	save_simple(3, 0, 1);
+	assert_true(is_there(3) && is_there(4) && is_there(100));
+}
+
 /* ---- errors -------------------------------------------------------------------------------- */
+
+/* A link to itself: not even root can open it. */
+static int unreadable(int rank, int n, void *arg)
+{
+	float data[5] = { 7 };
+	struct rdt_tensor t = { .name = "p", .n_dims = 1, .dims = { 5 }, .data = data };
+	struct rdt_checkpoint c = { .size = sizeof(c), .tensors = &t, .n_tensors = 1, .step = 1 };
+	rdt_comm *comm;
+
+	(void)n;
+	(void)arg;
+	RANK_CHECK(rdt_comm_create(NULL, &comm) == 0);
+	RANK_CHECK(rdt_checkpoint_save(comm, directory, &c) == 0);
+	snprintf(path, sizeof(path), "%s/checkpoint-000000000002.safetensors", directory);
+	RANK_CHECK(rank || symlink(path, path) == 0);
+	RANK_CHECK(rdt_barrier(comm) == 0);
+	data[0] = 8;
+	RANK_CHECK(rdt_checkpoint_load(comm, directory, &c) == RDT_ERR_SYSTEM);
+	RANK_CHECK(strstr(rdt_last_error(), "checkpoint-000000000002"));
+	RANK_CHECK(data[0] == 8 && !c.found);
+	/* a folder opens, but is not to be read */
+	RANK_CHECK(rank || (unlink(path) == 0 && mkdir(path, 0777) == 0));
+	RANK_CHECK(rdt_barrier(comm) == 0);
+	RANK_CHECK(rdt_checkpoint_load(comm, directory, &c) == RDT_ERR_SYSTEM);
+	RANK_CHECK(rdt_barrier(comm) == 0);
+	/* a link to nothing is a part that is missing */
+	RANK_CHECK(rank || (rmdir(path) == 0 && symlink("nothing", path) == 0));
+	RANK_CHECK(rdt_barrier(comm) == 0);
+	RANK_CHECK(rdt_checkpoint_load(comm, directory, &c) == 0 && c.found && c.step == 1);
+	RANK_CHECK(data[0] == 7 && strstr(c.skipped, "checkpoint-000000000002"));
+	rdt_comm_destroy(comm);
+	return 0;
+}
+
+static void what_the_machine_cannot_read_is_no_damage(void **state)
+{
+	(void)state;
+	clean();
+	assert_true(ranks_run(3, 60, unreadable, NULL));
+}
 
 static void a_tensor_must_be_in_it_as_it_is_asked_for(void **state)
 {
@@ -431,6 +495,7 @@ static void a_tensor_must_be_in_it_as_it_is_asked_for(void **state)
 	REFUSED(t.sharded = 1; t.start[0] = 3; t.count[0] = UINT64_MAX, "goes beyond");
 	REFUSED(t.dims[0] = UINT64_MAX / 2, "larger than all memory");
 	REFUSED(c.size = 3, "size is not");
+	REFUSED(c.size = 65537, "size is not");
 	REFUSED(c.keep = -1, "keep");
 	c = simple(&t, data);
 	t.name = "\xff";
@@ -667,12 +732,14 @@ int main(int argc, char **argv)
 	const struct CMUnitTest of_ranks[] = {
 		cmocka_unit_test(any_number_of_ranks_loads_what_any_number_has_saved),
 		cmocka_unit_test(parts_must_be_the_tensor),
+		cmocka_unit_test(what_the_machine_cannot_read_is_no_damage),
 		cmocka_unit_test(a_resumed_run_has_the_bits_of_one_that_was_not_killed),
 	};
 	const struct CMUnitTest of_one[] = {
 		cmocka_unit_test(damage_anywhere_is_found_and_the_one_before_is_used),
 		cmocka_unit_test(when_none_is_good_that_is_an_error_and_no_memory_is_touched),
 		cmocka_unit_test(old_ones_go_and_what_a_death_left_behind),
+		cmocka_unit_test(those_of_another_run_neither_go_nor_push_out_what_was_just_saved),
 		cmocka_unit_test(a_tensor_must_be_in_it_as_it_is_asked_for),
 	};
 	int failed;
