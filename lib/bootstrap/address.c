@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* More than are asked before others have decided: the peer's user timeout, the service's pulse. */
+#define QUESTIONS 20
+
 bool rdt_address_parse(const char *text, struct rdt_address *address)
 {
 	const char *colon = strrchr(text, ':');
@@ -67,22 +70,37 @@ int rdt_keepalive(void)
 	return seconds < 1 || seconds > RDT_KEEPALIVE_MAX ? RDT_KEEPALIVE : seconds;
 }
 
+/* Whole seconds are what TCP's keep-alive knows. */
+static int idle_s(void)
+{
+	int seconds = rdt_keepalive();
+
+	return seconds > 1 ? seconds / 2 : 1;
+}
+
 void rdt_socket_tune(int fd)
 {
-	int seconds = rdt_keepalive(), half = seconds > 1 ? seconds / 2 : 1;
+	int idle = idle_s();
 
 	set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-	/* Asked when half of the time was silent; gone when all of it was. A process that computes
-	 * for minutes is not silent: its kernel answers. */
+	/* Asked when half of the time was silent, and then again and again: a question or an answer
+	 * may be lost. A process that computes for minutes is not silent: its kernel answers. */
 	set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-	set(fd, IPPROTO_TCP, TCP_KEEPIDLE, half);
-	set(fd, IPPROTO_TCP, TCP_KEEPINTVL, half);
-	set(fd, IPPROTO_TCP, TCP_KEEPCNT, 1);
+	set(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
+	set(fd, IPPROTO_TCP, TCP_KEEPINTVL, idle > 8 ? idle / 8 : 1);
+	set(fd, IPPROTO_TCP, TCP_KEEPCNT, QUESTIONS);
+}
+
+void rdt_socket_ask(int fd)
+{
+	/* Setting it, even to what it is, makes the kernel look at once. */
+	set(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle_s());
 }
 
 void rdt_socket_give_up(int fd)
 {
-	/* A little less, so that the question of keep-alive at that time, which this governs too,
-	 * is not too early by a tick of the clock. */
-	set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, rdt_keepalive() * 1000 - 100);
+	/* This governs keep-alive, too, in place of the number of questions: two or three by then.
+	 * A little less than whole seconds, so that the look at that time is not too early by a
+	 * tick of the clock. */
+	set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (rdt_keepalive() + 2) * 1000 - 100);
 }

@@ -18,10 +18,13 @@ bool rdt_address_parse(const char *text, struct rdt_address *address);
 /* "127.0.0.1:4711", "[::1]:4711"; "?" when it is no IP address. */
 void rdt_address_text(const struct sockaddr *sa, socklen_t length, char *text, size_t room);
 
-/* No delay for small frames, and a silent host noticed in a few seconds. */
+/* No delay for small frames, and keep-alive, which asks a silent host. */
 void rdt_socket_tune(int fd);
-/* Keep-alive does not ask while data waits for an answer. Gives that up after the same time. Not
- * for a peer that may not read for long: a full socket counts as no answer. */
+/* Asks now, if it has been silent for half of rdt_keepalive() and nothing else waits for it. */
+void rdt_socket_ask(int fd);
+/* Gives up what has been silent for rdt_keepalive() and two seconds, whether keep-alive has asked
+ * or data waits for an answer. Not for a peer that may not read for long: a full socket counts as
+ * no answer. */
 void rdt_socket_give_up(int fd);
 
 /* Seconds of silence after which the host at the other end is gone (RDTRAIN_KEEPALIVE), its default

@@ -61,7 +61,8 @@ struct srv_conn {
 	bool stranger; /* counted as such */
 	char peer[64]; /* "10.0.0.7:41234" */
 	struct rdt_psk_lookup lookup;
-	char reason[160]; /* why it is doomed */
+	char reason[160];      /* why it is doomed */
+	unsigned silent_looks; /* server_pulse.c */
 
 	struct srv_job *job;
 	uint32_t rank;
@@ -203,6 +204,8 @@ void rdt_srv_verdict_free(struct srv_job *job);
 
 /* server_group.c */
 void rdt_srv_regroup(struct srv_conn *conn, const struct rdt_message *request);
+/* The job has failed: it is not made larger any more. */
+void rdt_srv_group_failed(struct srv_job *job, int status, const char *text);
 /* A member of the job has gone. */
 void rdt_srv_group_gone(struct srv_job *job, uint32_t rank);
 void rdt_srv_group_free(struct srv_job *job);
