@@ -119,10 +119,15 @@ static void give_up(struct srv_group *g, int status, const char *text)
 
 	snprintf(m.text, sizeof(m.text), "%s", text);
 	event_del(g->timer);
+	for (uint32_t r = 0; r < job->world; r++) {
+		struct srv_member *member = &job->members[r];
+
+		if (member->came && member->conn)
+			answer_member(member, &m);
+		else if (g->formed && member->grouped && member->state == SRV_HERE)
+			send_event(member->conn, RDT_EVENT_BROKEN, 0); /* it still joins */
+	}
 	g->open = g->formed = false;
-	for (uint32_t r = 0; r < job->world; r++)
-		if (job->members[r].came && job->members[r].conn)
-			answer_member(&job->members[r], &m);
 	for (struct srv_newcomer *c = job->server->newcomers; c; c = c->next)
 		if (c->group == g) {
 			c->group = NULL;
@@ -400,6 +405,14 @@ static void tell_broken(struct srv_group *g)
 			send_event(c->conn, RDT_EVENT_BROKEN, 0);
 }
 
+void rdt_srv_group_failed(struct srv_job *job, int status, const char *text)
+{
+	struct srv_group *g = job->group;
+
+	if (g && g->open && g->admit)
+		give_up(g, status, text);
+}
+
 void rdt_srv_group_gone(struct srv_job *job, uint32_t rank)
 {
 	struct srv_member *member = &job->members[rank];
@@ -407,14 +420,10 @@ void rdt_srv_group_gone(struct srv_job *job, uint32_t rank)
 	char text[RDT_TEXT_MAX];
 
 	member->came = false;
+	snprintf(text, sizeof(text), "rank %u has gone while the job was made larger", rank);
+	rdt_srv_group_failed(job, RDT_ERR_PEER_LOST, text);
 	if (!g || !g->open)
 		return;
-	if (g->admit) {
-		snprintf(text, sizeof(text), "rank %u has gone while the job was made larger",
-			 rank);
-		give_up(g, RDT_ERR_PEER_LOST, text);
-		return;
-	}
 	if (g->formed && member->grouped)
 		tell_broken(g);
 	check(g);

@@ -105,7 +105,8 @@ static void wait_ms(struct srv_job *job, int ms)
 void rdt_srv_aborted(struct srv_conn *conn, const struct rdt_message *m)
 {
 	struct srv_job *job = conn->job;
-	bool first = !job->failing && !job->suspects;
+	bool first = !job->failing && !job->suspects, accused;
+	char text[RDT_TEXT_MAX];
 
 	job->members[conn->rank].answered = true;
 	if (m->length > (job->world + 7) / 8) {
@@ -123,12 +124,15 @@ void rdt_srv_aborted(struct srv_conn *conn, const struct rdt_message *m)
 	}
 	if (job->judged || !job->failing)
 		return;
-	if (first || m->status == RDT_ERR_PEER_LOST)
+	/* When two accuse each other, the link between them is broken: the first one stands. */
+	accused = job->abort_status == RDT_ERR_PEER_LOST && is_suspect(job, conn->rank);
+	if (first || (m->status == RDT_ERR_PEER_LOST && !accused))
 		for (uint32_t i = 0; i < m->length; i++)
 			job->suspects[i] |= ((const unsigned char *)m->value)[i];
 	if (first) {
 		wait_ms(job, m->status == RDT_ERR_TIMEOUT ? TIMEOUT_MS : LOSS_MS);
 		rdt_srv_tell_others(job, RDT_EVENT_ABORT, conn->rank, m->text);
+		rdt_srv_group_failed(job, rdt_srv_job_failure(job, text), text);
 	}
 	if (job->abort_status == RDT_ERR_TIMEOUT ? all_answered(job)
 						 : job->abort_status != RDT_ERR_PEER_LOST)
