@@ -168,7 +168,8 @@ struct rdt_bootstrap_ops {
 	bool (*broken)(struct rdt_bootstrap *b);
 	/* How many wait to be admitted, as last heard. */
 	int (*waiting)(struct rdt_bootstrap *b);
-	/* `next` takes over what `b` owes beyond its own life: the service that it started. */
+	/* `next` rests on the service that `b` started, if it did: the service is let go when both
+	 * have been closed. */
 	void (*bequeath)(struct rdt_bootstrap *b, struct rdt_bootstrap *next);
 
 	/* Poll this for reading, then call watch(). -1 when the service is gone. */

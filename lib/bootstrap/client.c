@@ -36,12 +36,18 @@ struct kept {
 	char text[112]; /* an abort's text may be longer and has a place of its own */
 };
 
+/* The service that this process started, for all of its connections that rest on it. */
+struct own_service {
+	pid_t pid;
+	unsigned users;
+};
+
 struct client {
 	const struct rdt_bootstrap_ops *ops; /* first: this is a struct rdt_bootstrap */
 	struct rdt_identity who;
 	unsigned char nonce[RDT_JOB_NONCE_BYTES];
-	pid_t owner;   /* the process that opened it; a forked child must not speak for it */
-	pid_t service; /* 0, or the service that we started */
+	pid_t owner; /* the process that opened it; a forked child must not speak for it */
+	struct own_service *service; /* NULL, or the one that we started */
 	uint32_t number, fences;
 	int (*idle)(void *arg); /* see set_idle */
 	void *idle_arg;
@@ -354,6 +360,40 @@ static int join_by(struct client *c, const struct rdt_address *address, int64_t 
 		(double)(rdt_now() - began) / 1e9, c->who.rendezvous);
 }
 
+/* The last that rests on it lets the service end, or stops it `now`. A forked child has a copy of
+ * its own of what is counted here. */
+static void leave_service(struct client *c, bool now)
+{
+	struct own_service *s = c->service;
+
+	c->service = NULL;
+	if (!s || __atomic_sub_fetch(&s->users, 1, __ATOMIC_ACQ_REL))
+		return;
+	if (c->owner == getpid() && now)
+		rdt_service_stop(s->pid);
+	else if (c->owner == getpid())
+		rdt_service_finish(s->pid, rdt_deadline(SERVICE_END_S));
+	free(s);
+}
+
+static int start_service(struct client *c, const struct rdt_identity *identity, int64_t deadline)
+{
+	int64_t by = rdt_deadline(SERVICE_START_S);
+	struct own_service *s = calloc(1, sizeof(*s));
+	int status;
+
+	if (!s)
+		return rdt_err(RDT_ERR_NOMEM, "no memory to start the rendezvous service");
+	status = rdt_service_start(identity, deadline < by ? deadline : by, &s->pid);
+	if (status) {
+		free(s);
+		return status;
+	}
+	s->users = 1;
+	c->service = s;
+	return RDT_OK;
+}
+
 static void release(struct client *c)
 {
 	rdt_channel_free(&c->channel);
@@ -393,9 +433,7 @@ static int client_open(const struct rdt_identity *identity, int64_t deadline,
 		goto free_client;
 	}
 	if (identity->start_service && identity->rank == 0) {
-		int64_t by = rdt_deadline(SERVICE_START_S);
-
-		status = rdt_service_start(identity, deadline < by ? deadline : by, &c->service);
+		status = start_service(c, identity, deadline);
 		if (status)
 			goto free_client;
 	}
@@ -409,8 +447,7 @@ static int client_open(const struct rdt_identity *identity, int64_t deadline,
 	return RDT_OK;
 
 stop_service:
-	if (c->service)
-		rdt_service_stop(c->service);
+	leave_service(c, true);
 free_client:
 	release(c);
 	return status;
@@ -788,8 +825,11 @@ static int client_waiting(struct rdt_bootstrap *b)
 
 static void client_bequeath(struct rdt_bootstrap *b, struct rdt_bootstrap *next)
 {
-	self(next)->service = self(b)->service;
-	self(b)->service = 0;
+	struct own_service *s = self(b)->service;
+
+	if (s)
+		__atomic_add_fetch(&s->users, 1, __ATOMIC_RELAXED);
+	self(next)->service = s;
 }
 
 /* ---- the end ------------------------------------------------------------------------------------
@@ -818,11 +858,10 @@ static void client_close(struct rdt_bootstrap *b, bool orderly)
 			say_bye(c);
 		else if (c->channel.fd >= 0) /* at once, even if a forked child holds it too */
 			shutdown(c->channel.fd, SHUT_RDWR);
-		if (c->service) {
+		if (c->service)
 			rdt_channel_disconnect(&c->channel);
-			rdt_service_finish(c->service, rdt_deadline(SERVICE_END_S));
-		}
 	}
+	leave_service(c, false);
 	release(c);
 }
 

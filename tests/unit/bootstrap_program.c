@@ -239,6 +239,26 @@ static void rank_0_starts_the_service_and_ends_it_when_all_have_left(void **stat
 	ops->close(b, true);
 }
 
+static void the_service_serves_until_the_last_that_rests_on_it_is_closed(void **state)
+{
+	struct rdt_identity first = torchrun_identity(0, 1), second = first;
+	struct rdt_bootstrap *b, *next;
+	int64_t from = rdt_now();
+
+	(void)state;
+	b = join_as(&first);
+	second.start_service = false;
+	snprintf(second.job, sizeof(second.job), "%.40s/2", first.job);
+	next = join_as(&second);
+	ops->bequeath(b, next);
+	ops->close(next, true);
+	assert_ok(ops->put(b, "k", "", 0));
+	ops->close(b, true);
+	assert_true(rdt_now() - from < 9000000000);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(errno, ECHILD);
+}
+
 static void a_service_started_under_a_name_listens_on_all_interfaces(void **state)
 {
 	struct rdt_identity id = torchrun_identity(0, 1);
@@ -366,6 +386,7 @@ int main(int argc, char **argv)
 			the_command_without_a_secret_or_with_a_bad_address_fails_and_says_why),
 		cmocka_unit_test(help_names_the_default_address_and_the_limits),
 		cmocka_unit_test(rank_0_starts_the_service_and_ends_it_when_all_have_left),
+		cmocka_unit_test(the_service_serves_until_the_last_that_rests_on_it_is_closed),
 		cmocka_unit_test(a_service_started_under_a_name_listens_on_all_interfaces),
 		cmocka_unit_test(the_service_ends_with_its_parent_and_the_others_hear_of_both),
 		cmocka_unit_test(the_service_outlives_the_thread_that_started_it),
