@@ -25,7 +25,6 @@ struct regroup {
 	int size_before; /* ranks of the generation before; 0: a newcomer does not know */
 	unsigned kind;
 	int64_t deadline;
-	bool left_behind;
 };
 
 /* Worth another round: what ended the attempt were others, or the way to them. */
@@ -100,7 +99,6 @@ static int regroup(struct regroup *g, rdt_comm **out)
 		if (status)
 			break;
 		if (group.kind & RDT_GROUP_STANDS) {
-			g->left_behind = group.kind & RDT_GROUP_LEFT_BEHIND;
 			*out = comm;
 			return 0;
 		}
@@ -125,7 +123,7 @@ static int regroup(struct regroup *g, rdt_comm **out)
  */
 
 /*
- * A process that was left behind, alive, may go on where it was stopped: in a store to memory of
+ * A process that was left behind alive may go on where it was stopped: in a store to memory of
  * ours that it has mapped. So this memory becomes other pages with the same bytes at the same
  * address, which nobody else has.
  */
@@ -157,6 +155,19 @@ static int make_all_own(rdt_comm *comm)
 		if (comm->memory.entries[i]->block.base)
 			status = make_own(comm->memory.entries[i]);
 	return status;
+}
+
+/* All who go on have come here, and store no more. Of the others nobody knows: one whose connection
+ * to the rendezvous has ended may live. */
+static int take_memory(rdt_comm *comm, int status, const rdt_comm *survivors)
+{
+	char text[768];
+
+	if (!status)
+		return survivors->size < comm->size ? make_all_own(comm) : 0;
+	snprintf(text, sizeof(text), "%s", rdt_last_error());
+	(void)make_all_own(comm);
+	return rdt_err((enum rdt_status)status, "%s", text);
 }
 
 /* ---- the calls ----------------------------------------------------------------------------------
@@ -193,8 +204,7 @@ static int shrink(rdt_comm *comm, rdt_comm **survivors)
 			       comm->rank);
 	status = regroup(&g, survivors);
 	explicit_bzero(&g.identity, sizeof(g.identity));
-	if (!status && g.left_behind)
-		status = make_all_own(comm);
+	status = take_memory(comm, status, *survivors);
 	if (!status)
 		rdt_trace_share(comm, *survivors);
 	if (status && *survivors) {
