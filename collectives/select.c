@@ -78,6 +78,7 @@ const struct rdt_algorithm *rdt_select(struct rdt_selector *selector,
 
 		what.bytes = size ? UINT64_C(1) << (size - 1) : 0;
 		n = rdt_predict(&what, collective, selector->in_order, candidates);
+		selector->no_memory = n < 0;
 		for (int i = 0; i < n; i++)
 			if (candidates[i].outcome == RDT_SIMULATED)
 				*order++ = candidates[i].algorithm;

@@ -32,6 +32,7 @@ struct rdt_selector {
 	/* Set once: model, ranks, hosts, flags. Bytes and root are not looked at: the root is 0. */
 	struct rdt_simulation what;
 	bool in_order;
+	bool no_memory; /* rdt_select's last NULL was for want of it */
 	/* The fastest first; NULL behind the last, and everywhere where nobody has asked yet. */
 	const struct rdt_algorithm *order[RDT_COLL_COUNT][RDT_SELECT_SIZES][RDT_CANDIDATES + 1];
 };

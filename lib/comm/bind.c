@@ -105,15 +105,17 @@ static void mark_used(struct rdt_program *p, const struct rdt_schedule *s, const
 static int make_links(rdt_plan *plan, const struct emitted *e, int *link_of)
 {
 	struct rdt_program *p = &plan->program;
+	int n = 0;
 
 	for (int i = 0; i < e->n; i++)
-		p->n_links = collect_links(&e->schedules[i], link_of, p->n_links, plan->comm->rank);
-	if (p->n_links >= RDT_LINK_MINE)
+		n = collect_links(&e->schedules[i], link_of, n, plan->comm->rank);
+	if (n >= RDT_LINK_MINE)
 		return rdt_err(RDT_ERR_NOMEM,
-			       "a schedule with %d peers is more than a program holds", p->n_links);
-	p->links = calloc((size_t)p->n_links + 1, sizeof(*p->links));
+			       "a schedule with %d peers is more than a program holds", n);
+	p->links = calloc((size_t)n + 1, sizeof(*p->links));
 	if (!p->links)
-		return rdt_err(RDT_ERR_NOMEM, "out of memory for %d links", p->n_links);
+		return rdt_err(RDT_ERR_NOMEM, "out of memory for %d links", n);
+	p->n_links = n;
 	for (int r = 0; r < plan->comm->size; r++)
 		if (link_of[r] >= 0)
 			p->links[link_of[r]].peer = r;

@@ -58,7 +58,9 @@ static uint64_t measure(const rdt_comm *comm, const struct rdt_shaper *s)
 	return s->longest * (blocks ? (uint64_t)comm->size : 1);
 }
 
-static const struct rdt_algorithm *fastest(rdt_comm *comm, const struct rdt_shaper *s)
+/* *out NULL: not known, on no rank. NOMEM is this rank's alone: it must not choose otherwise than
+ * the others. */
+static int fastest(rdt_comm *comm, const struct rdt_shaper *s, const struct rdt_algorithm **out)
 {
 	int index = s->shape.remote_output + 2 * s->shape.mapped;
 	struct rdt_selector **selector = &comm->chooser->selectors[index];
@@ -67,13 +69,15 @@ static const struct rdt_algorithm *fastest(rdt_comm *comm, const struct rdt_shap
 		struct rdt_simulation what = simulation_of(comm, &s->shape);
 
 		*selector = malloc(sizeof(**selector));
-		if (!*selector) {
-			rdt_err(RDT_ERR_NOMEM, "out of memory for the choice of algorithms");
-			return NULL;
-		}
+		if (!*selector)
+			goto no_memory;
 		rdt_selector_init(*selector, &what, comm->config.rank_order);
 	}
-	return rdt_select(*selector, s->call->collective, measure(comm, s), &s->shape);
+	*out = rdt_select(*selector, s->call->collective, measure(comm, s), &s->shape);
+	if (*out || !(*selector)->no_memory)
+		return 0;
+no_memory:
+	return rdt_err(RDT_ERR_NOMEM, "out of memory for the choice of algorithms");
 }
 
 static void list(const rdt_comm *comm, const struct rdt_shaper *s, char *text, size_t size)
@@ -118,16 +122,24 @@ void rdt_choice_force(rdt_comm *comm, enum rdt_collective collective, const char
 	snprintf(comm->config.algorithm[collective], RDT_ALGORITHM_NAME, "%s", name);
 }
 
-const struct rdt_algorithm *rdt_choose(rdt_comm *comm, const struct rdt_shaper *s)
+int rdt_choose(rdt_comm *comm, const struct rdt_shaper *s, const struct rdt_algorithm **out)
 {
 	enum rdt_collective collective = s->call->collective;
 	const char *name = comm->config.algorithm[collective];
-	const struct rdt_algorithm *a;
+	const struct rdt_algorithm *a = NULL;
 
-	if (*name)
-		return forced(comm, s, name);
+	*out = NULL;
+	if (*name) {
+		*out = forced(comm, s, name);
+		return *out ? 0 : RDT_ERR_INVALID;
+	}
 	/* Alone there is nothing to choose. */
-	a = comm->size > 1 ? fastest(comm, s) : NULL;
+	if (comm->size > 1) {
+		int status = fastest(comm, s, &a);
+
+		if (status)
+			return status;
+	}
 	for (const struct rdt_algorithm *other = rdt_algorithms; !a && other->name; other++) {
 		unsigned needed = comm->config.rank_order && rdt_collective_reduces(collective)
 					  ? RDT_ALG_RANK_ORDER
@@ -137,15 +149,16 @@ const struct rdt_algorithm *rdt_choose(rdt_comm *comm, const struct rdt_shaper *
 		    rdt_algorithm_applies(other, comm->size, &s->shape))
 			a = other;
 	}
-	if (!a)
-		rdt_err(RDT_ERR_INVALID, "no algorithm for %s applies to this communicator",
-			rdt_collective_name(collective));
-	return a;
+	*out = a;
+	return a ? 0
+		 : rdt_err(RDT_ERR_INVALID, "no algorithm for %s applies to this communicator",
+			   rdt_collective_name(collective));
 }
 
 int rdt_predicted(rdt_comm *comm, const struct rdt_call *call, const struct rdt_agreed *agreed,
 		  uint64_t *time_ps)
 {
+	enum rdt_simulated outcome = RDT_SIMULATE_TOO_BIG;
 	struct rdt_prediction prediction;
 	const struct rdt_algorithm *algorithm;
 	struct rdt_simulation what;
@@ -158,13 +171,17 @@ int rdt_predicted(rdt_comm *comm, const struct rdt_call *call, const struct rdt_
 	status = rdt_shaper_open(&shaper, comm, call, agreed);
 	if (status)
 		return status;
-	algorithm = rdt_choose(comm, &shaper);
+	status = rdt_choose(comm, &shaper, &algorithm);
 	what = simulation_of(comm, &shaper.shape);
 	what.bytes = measure(comm, &shaper);
-	if (algorithm && rdt_simulate(algorithm, &what, &prediction) == RDT_SIMULATED)
-		*time_ps = prediction.time_ps;
+	if (!status)
+		outcome = rdt_simulate(algorithm, &what, &prediction);
 	rdt_shaper_close(&shaper);
-	return 0;
+	if (outcome == RDT_SIMULATE_NO_MEMORY)
+		return rdt_err(RDT_ERR_NOMEM, "out of memory to predict a time");
+	if (outcome == RDT_SIMULATED)
+		*time_ps = prediction.time_ps;
+	return status == RDT_ERR_INVALID ? 0 : status;
 }
 
 void rdt_choice_explain(rdt_comm *comm, const struct rdt_shaper *s, char *text, size_t size)

@@ -282,8 +282,8 @@ uint32_t rdt_call_hash(const rdt_comm *comm, const struct rdt_call *call);
 /* choose.c */
 int rdt_chooser_open(rdt_comm *comm, const struct rdt_model *model);
 void rdt_chooser_close(rdt_comm *comm);
-/* The algorithm for a call; equal on all ranks. NULL, with the sentence set: INVALID or NOMEM. */
-const struct rdt_algorithm *rdt_choose(rdt_comm *comm, const struct rdt_shaper *shaper);
+/* The algorithm for a call; equal on all ranks. INVALID (on all of them) or NOMEM (here). */
+int rdt_choose(rdt_comm *comm, const struct rdt_shaper *shaper, const struct rdt_algorithm **out);
 /* From now on this one; "": the fastest again. As RDTRAIN_ALLREDUCE and the like say from the
  * start; all ranks do it alike. For `rdtrain perf --calibrate`. */
 void rdt_choice_force(rdt_comm *comm, enum rdt_collective collective, const char *name);

@@ -146,11 +146,12 @@ static int make(rdt_plan *plan, bool *refused)
 	if (status)
 		return status;
 	if (!plan->algorithm)
-		plan->algorithm = rdt_choose(comm, &shaper);
-	if (plan->algorithm && rdt_log_on(RDT_LOG_INFO))
+		status = rdt_choose(comm, &shaper, &plan->algorithm);
+	*refused = status == RDT_ERR_INVALID;
+	if (!status && rdt_log_on(RDT_LOG_INFO))
 		rdt_choice_explain(comm, &shaper, predicted, sizeof(predicted));
-	*refused = !plan->algorithm;
-	status = plan->algorithm ? rdt_bind(plan, plan->algorithm, &shaper) : RDT_ERR_INVALID;
+	if (!status)
+		status = rdt_bind(plan, plan->algorithm, &shaper);
 	rdt_shaper_close(&shaper);
 	if (!status)
 		status = connect_links(plan, deadline);
