@@ -119,7 +119,7 @@ static int make_sharded(struct trainer *t, size_t count)
 static int make_server(struct trainer *t)
 {
 	struct rdt_ps_tensor tensors[MLP_LAYERS_MAX];
-	char names[MLP_LAYERS_MAX][16];
+	char names[MLP_LAYERS_MAX][24];
 	struct rdt_ps_options o = { .size = sizeof(o),
 				    .servers = t->s->servers,
 				    .mode = t->s->staleness < 0 ? RDT_PS_SYNC : RDT_PS_STALE,
