@@ -4,8 +4,10 @@
  * is told to everybody at once, and everybody answers with an ABORT of its own. A little later the
  * service says once and for all what it was and who is lost: the verdict, the same to each.
  *
- * A loss is judged after LOSS_MS, in which members that die together are found together. After a
- * deadline the lost are those that do not answer: they are stopped, or busy elsewhere. Should all
+ * A loss is judged after LOSS_MS, in which members that die together are found together. What falls
+ * silent is often a whole host: members whose system has not even acknowledged the news, in
+ * TIMEOUT_MS at most, are lost, too. One that computes or is stopped is not: its system does. After
+ * a deadline the lost are those that do not answer: they are stopped, or busy elsewhere. Should all
  * answer, they are those that the first one had waited for.
  */
 #include "lib/bootstrap/server_parts.h"
@@ -13,6 +15,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 
 #define LOSS_MS 20
 #define TIMEOUT_MS 300
@@ -25,6 +30,26 @@ static bool is_suspect(const struct srv_job *job, uint32_t rank)
 static bool silent(const struct srv_member *m)
 {
 	return m->state == SRV_HERE && !m->answered;
+}
+
+/* Something was sent to it that its system has not acknowledged. */
+static bool unreached(const struct srv_member *m)
+{
+	struct tcp_info info = { 0 };
+	socklen_t length = sizeof(info);
+
+	return silent(m) &&
+	       getsockopt(bufferevent_getfd(m->conn->bev), IPPROTO_TCP, TCP_INFO, &info, &length) ==
+		       0 &&
+	       info.tcpi_unacked > 0;
+}
+
+static bool all_reached(const struct srv_job *job)
+{
+	for (uint32_t r = 0; r < job->world; r++)
+		if (unreached(&job->members[r]))
+			return false;
+	return true;
 }
 
 static bool all_answered(const struct srv_job *job)
@@ -45,7 +70,8 @@ static void find_lost(struct srv_job *job)
 		bool named = job->abort_status == RDT_ERR_PEER_LOST ||
 			     (job->abort_status == RDT_ERR_TIMEOUT && !late);
 		bool lost = m->state == SRV_LOST || (late && silent(m)) ||
-			    (named && is_suspect(job, r));
+			    (named && is_suspect(job, r)) ||
+			    (job->abort_status == RDT_ERR_PEER_LOST && unreached(m));
 
 		m->lost = lost;
 		/* Who is held for dead must not come back; who is late may. */
@@ -74,11 +100,25 @@ void rdt_srv_judge(struct srv_job *job)
 			rdt_srv_send(job->members[r].conn, &m);
 }
 
+static void wait_ms(struct srv_job *job, int ms)
+{
+	struct timeval t = { .tv_usec = ms * 1000 };
+
+	job->waited_ms += ms;
+	evtimer_add(job->judge, &t);
+}
+
 static void on_judge(evutil_socket_t fd, short what, void *arg)
 {
+	struct srv_job *job = arg;
+
 	(void)fd;
 	(void)what;
-	rdt_srv_judge(arg);
+	if (job->abort_status == RDT_ERR_PEER_LOST && job->waited_ms < TIMEOUT_MS &&
+	    !all_reached(job))
+		wait_ms(job, LOSS_MS);
+	else
+		rdt_srv_judge(job);
 }
 
 /* False without memory: then members go by what they know themselves. */
@@ -93,13 +133,6 @@ static bool begin(struct srv_job *job, int status, uint32_t rank, const char *te
 	job->abort_rank = rank;
 	snprintf(job->abort_text, sizeof(job->abort_text), "%s", text);
 	return true;
-}
-
-static void wait_ms(struct srv_job *job, int ms)
-{
-	struct timeval t = { .tv_usec = ms * 1000 };
-
-	evtimer_add(job->judge, &t);
 }
 
 void rdt_srv_aborted(struct srv_conn *conn, const struct rdt_message *m)

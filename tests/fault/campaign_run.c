@@ -253,11 +253,19 @@ static void kill_first(struct run *run)
 	kill(run->shared->rank[first].pid, SIGKILL);
 }
 
+/* The soft-RoCE device of Linux 6.1 receives nothing any more after its link was down: there has to
+ * be another one, with its address's GID. */
+static const char link_up[] =
+	"ip link set eth0 up && rdma link delete rxe0 && rdma link add rxe0 type rxe netdev eth0 "
+	"&& "
+	"for i in $(seq 100); do grep -q ':ffff:0a63' /sys/class/infiniband/rxe0/ports/1/gids/* "
+	"2>/dev/null && exit 0; sleep 0.1; done; exit 1";
+
 /* Host 1 cuts itself off, or ends that. */
 static void cut_link(const struct run *run, bool cut)
 {
 	bool down = strcmp(run->options->link, "down") == 0;
-	const char *command = down  ? (cut ? "ip link set eth0 down" : "ip link set eth0 up")
+	const char *command = down  ? (cut ? "ip link set eth0 down" : link_up)
 			      : cut ? "tc qdisc replace dev eth0 root netem loss 100%"
 				    : "tc qdisc del dev eth0 root";
 
@@ -312,10 +320,13 @@ static void play(struct run *run)
 	strike(run);
 	if (c->fault == FAULT_LINK) {
 		/* The other host cannot say when its ranks have ended. */
+		bool ended;
+
 		while (rdt_now() < run->fault_at + LINK_NS)
 			usleep(10000);
+		ended = wait_for(run, has_ended, false);
 		cut_link(run, false);
-		if (everybody(wait_for(run, has_ended, false)))
+		if (everybody(ended))
 			return;
 	}
 	if (c->fault == FAULT_STOP && c->wake == WAKE_DURING && c->phase != PHASE_SHRINK) {

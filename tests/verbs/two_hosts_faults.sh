@@ -44,14 +44,6 @@ if [[ $parts == *kill* ]]; then
 	echo "== ranks killed and stopped, on two hosts"
 	campaign --runs "$runs"
 fi
-if [[ $parts == *down* ]]; then
-	echo "== the link goes down"
-	campaign --runs 2 --only allreduce --link down
-fi
-if [[ $parts == *loss* ]]; then
-	echo "== the link drops everything"
-	campaign --runs 2 --only allreduce --link loss
-fi
 if [[ $parts == *netem* ]]; then
 	echo "== a link that loses 1 % and delays by 5 ms, with reordering"
 	train good
@@ -69,5 +61,13 @@ if [[ $parts == *netem* ]]; then
 			exit 1
 		}
 	fi
+fi
+if [[ $parts == *down* ]]; then
+	echo "== the link goes down"
+	campaign --runs 2 --only allreduce --link down
+fi
+if [[ $parts == *loss* ]]; then
+	echo "== the link drops everything"
+	campaign --runs 2 --only allreduce --link loss
 fi
 exit $failed
