@@ -17,6 +17,7 @@
 #define READ_NS 2000000 /* a read takes about so long */
 #define LONGEST_NS 1000000000
 #define LONGEST_ALONE_NS 250000000
+#define ANSWER_ALONE_NS 2000000000
 
 struct entry {
 	uint64_t sequence; /* written last; 0: never used */
@@ -50,6 +51,7 @@ struct rdt_journal {
 	/* a read under way */
 	int reading; /* the rank; -1: none */
 	uint64_t reading_for, reading_until;
+	int64_t reading_since;
 };
 
 int rdt_journal_open(rdt_comm *comm)
@@ -255,6 +257,7 @@ static int begin_read(rdt_comm *comm, int rank, uint64_t sequence)
 		return status;
 	j->reading = rank;
 	j->reading_for = sequence;
+	j->reading_since = rdt_now();
 	j->reading_until = rdt_ep_head(peer->ep)->posted;
 	return 0;
 }
@@ -381,6 +384,13 @@ int rdt_journal_compare(rdt_comm *comm)
 	if (j->reading < 0)
 		j->round++;
 	status = read_on(comm);
+	/* Not every device gives up what it cannot send. */
+	if (!status && !comm->failed && j->reading >= 0 && is_alone(comm) &&
+	    now - j->reading_since > ANSWER_ALONE_NS)
+		return rdt_fail(comm, RDT_ERR_PEER_LOST, j->reading,
+				"rank %d has not answered rank %d for %.0f s, and the rendezvous "
+				"is gone: is the link of this host down? (`rdma link`)",
+				j->reading, comm->rank, (double)(now - j->reading_since) / 1e9);
 	if (!status && !comm->failed)
 		status = compare_all(comm);
 	if (comm->failed)
