@@ -101,8 +101,10 @@ int rdt_verbs_wc_class(enum ibv_wc_status status)
 
 bool rdt_verbs_wc_suspect(enum ibv_wc_status status)
 {
-	return status == IBV_WC_REM_ACCESS_ERR || status == IBV_WC_REM_OP_ERR ||
-	       status == IBV_WC_REM_INV_REQ_ERR || status == IBV_WC_REM_ABORT_ERR;
+	/* LOC_QP_OP_ERR: soft-RoCE says so of a link that goes down, before it says that it is. */
+	return status == IBV_WC_LOC_QP_OP_ERR || status == IBV_WC_REM_ACCESS_ERR ||
+	       status == IBV_WC_REM_OP_ERR || status == IBV_WC_REM_INV_REQ_ERR ||
+	       status == IBV_WC_REM_ABORT_ERR;
 }
 
 /* Without a link the peer is out of reach, whatever the device makes of it. */

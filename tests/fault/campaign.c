@@ -443,8 +443,10 @@ static bool run_one(struct campaign *campaign, int number)
 	campaign->runs[c.phase][c.fault]++;
 	if (c.phase == PHASE_START && c.fault == FAULT_KILL && all_came_too_late(&c, &result))
 		campaign->unknown++;
-	if (result.timed_out)
-		wrong(&verdict, "it has not ended in time");
+	for (int r = 0; r < c.n && result.timed_out; r++)
+		if (!result.rank[r].ended)
+			wrong(&verdict, "rank %d has not ended in time, last seen %s", r,
+			      result.rank[r].doing);
 	if (result.left_behind[0])
 		wrong(&verdict, "left behind: %s", result.left_behind);
 	for (int r = 0; r < c.n; r++)

@@ -8,12 +8,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -230,11 +233,30 @@ static bool all(const struct run *run, bool (*is)(const struct campaign_rank *r)
 	return true;
 }
 
+/* For who hangs: where in the kernel, if there. */
+static void show_kernel_stacks(const struct run *run)
+{
+	for (int r = 0; r < run->c->n; r++) {
+		char path[64], line[160];
+		FILE *file;
+
+		if (!is_mine(run, r) || run->shared->rank[r].ended)
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/stack", (int)run->shared->rank[r].pid);
+		file = fopen(path, "re");
+		while (file && fgets(line, sizeof(line), file))
+			printf("  rank %d in the kernel: %s", r, line);
+		if (file)
+			fclose(file);
+	}
+}
+
 static bool wait_for(struct run *run, bool (*is)(const struct campaign_rank *r), bool survivors)
 {
 	while (!all(run, is, survivors)) {
 		if (rdt_now() > run->limit) {
 			run->timed_out = true;
+			show_kernel_stacks(run);
 			return false;
 		}
 		usleep(200);
@@ -261,16 +283,32 @@ static const char link_up[] =
 	"for i in $(seq 100); do grep -q ':ffff:0a63' /sys/class/infiniband/rxe0/ports/1/gids/* "
 	"2>/dev/null && exit 0; sleep 0.1; done; exit 1";
 
+/* Without a command, which may take its time on a busy machine. */
+static bool take_down(void)
+{
+	struct ifreq request = { .ifr_name = "eth0" };
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool ok = ioctl(fd, SIOCGIFFLAGS, &request) == 0;
+
+	request.ifr_flags &= ~IFF_UP;
+	ok = ok && ioctl(fd, SIOCSIFFLAGS, &request) == 0;
+	close(fd);
+	return ok;
+}
+
 /* Host 1 cuts itself off, or ends that. */
 static void cut_link(const struct run *run, bool cut)
 {
-	bool down = strcmp(run->options->link, "down") == 0;
-	const char *command = down  ? (cut ? "ip link set eth0 down" : link_up)
-			      : cut ? "tc qdisc replace dev eth0 root netem loss 100%"
+	bool down = strcmp(run->options->link, "down") == 0, ok;
+	const char *command = down  ? link_up
+			      : cut ? "chrt -f 50 tc qdisc replace dev eth0 root netem loss 100%"
 				    : "tc qdisc del dev eth0 root";
 
-	if (run->options->host == 1 && system(command) != 0)
-		fprintf(stderr, "\"%s\" has failed\n", command);
+	if (run->options->host != 1)
+		return;
+	ok = down && cut ? take_down() : system(command) == 0;
+	if (!ok)
+		fprintf(stderr, "the link could not be %s\n", cut ? "cut" : "restored");
 }
 
 static void strike(struct run *run)
