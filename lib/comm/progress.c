@@ -355,9 +355,7 @@ int rdt_progress_until(rdt_comm *comm, bool (*done)(rdt_comm *comm, void *what),
 	status = rdt_wait_until(&rdt_progress_hooks, comm, what, &comm->policy, deadline);
 	if (status == 0)
 		return 0;
-	if (comm->failed)
-		return rdt_fail_again(comm);
-	if (status == RDT_ERR_TIMEOUT)
+	if (!comm->failed && status == RDT_ERR_TIMEOUT)
 		return rdt_progress_timeout(comm, doing, (double)(rdt_now() - from) / 1e9);
 	return rdt_fail(comm, status, -1, "%s", rdt_last_error());
 }
@@ -373,8 +371,6 @@ int rdt_progress_wait(rdt_comm *comm, bool (*done)(rdt_comm *comm, void *what), 
 	status = rdt_wait_briefly(&rdt_progress_hooks, comm, what, &comm->policy);
 	if (status > 0)
 		return 0;
-	if (status < 0 && comm->failed)
-		return rdt_fail_again(comm);
 	if (status < 0)
 		return rdt_fail(comm, status, -1, "%s", rdt_last_error());
 	return rdt_progress_until(comm, done, what, rdt_deadline(seconds), NULL);

@@ -369,6 +369,11 @@ void rdt_verbs_ep_free(struct rdt_verbs_ep *ep);
 int rdt_verbs_put(struct rdt_ep *ep, const struct rdt_put *put);
 /* The error for a call on an endpoint that is not up. */
 int rdt_verbs_not_up(const struct rdt_verbs_ep *ep);
+/* Is there no room for so many work requests? One place is kept for the good-bye. */
+static inline bool rdt_verbs_full(const struct rdt_verbs_ep *ep, uint64_t more)
+{
+	return ep->wr_posted - ep->wr_done + more > ep->t->sq_depth - 1;
+}
 /* Posts one work request, for whose place in the queue the caller has seen to. */
 int rdt_verbs_post(struct rdt_verbs_ep *ep, struct ibv_send_wr *wr,
 		   const struct rdt_verbs_sent *sent);

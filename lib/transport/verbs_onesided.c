@@ -26,12 +26,6 @@ static bool holds(const struct rdt_verbs_ep *ep, const struct rdt_verbs_remote *
 	       length <= remote->length - offset;
 }
 
-static bool full(const struct rdt_verbs_ep *ep)
-{
-	/* one place is kept for the good-bye */
-	return ep->wr_posted - ep->wr_done + 1 > ep->t->sq_depth - 1;
-}
-
 static int verbs_write(struct rdt_ep *endpoint, struct rdt_remote *to, uint64_t offset,
 		       const void *src, const struct rdt_region *from, uint64_t length)
 {
@@ -51,7 +45,7 @@ static int verbs_write(struct rdt_ep *endpoint, struct rdt_remote *to, uint64_t 
 	if (length == 0 || length > t->max_msg || length > RDT_PUT_BOUNCE_MAX ||
 	    !holds(ep, remote, offset, length))
 		return outside(ep, remote, offset, length);
-	if (full(ep))
+	if (rdt_verbs_full(ep, 1))
 		return RDT_AGAIN;
 	if (!region && !in_line) {
 		char *copy = rdt_verbs_bounce_take(&t->bounce, (uint32_t)length, &segment);
@@ -103,7 +97,7 @@ static int verbs_atomic(struct rdt_ep *endpoint, struct rdt_remote *at, uint64_t
 			       "verbs: the memory in which answers arrive is registered no more");
 	if (!holds(ep, remote, offset, sizeof(*old)) || (remote->addr + offset) % sizeof(*old))
 		return outside(ep, remote, offset, sizeof(*old));
-	if (full(ep))
+	if (rdt_verbs_full(ep, 1))
 		return RDT_AGAIN;
 	wr.wr.atomic.remote_addr = remote->addr + offset;
 	wr.wr.atomic.rkey = remote->rkey;

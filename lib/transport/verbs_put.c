@@ -165,8 +165,7 @@ int rdt_verbs_put(struct rdt_ep *endpoint, const struct rdt_put *put)
 			       "verbs: put of %llu bytes; %s takes %llu at a time, %u times",
 			       (unsigned long long)put->length, t->choice.device,
 			       (unsigned long long)t->max_msg, t->sq_depth / 2);
-	/* one place is kept for the good-bye */
-	if (ep->wr_posted - ep->wr_done + pieces > t->sq_depth - 1)
+	if (rdt_verbs_full(ep, pieces))
 		return RDT_AGAIN;
 	if (!region && !in_line) {
 		char *copy = rdt_verbs_bounce_take(&t->bounce, (uint32_t)put->length, &segment);
@@ -248,7 +247,7 @@ int rdt_verbs_get(struct rdt_ep *endpoint, struct rdt_remote *from, uint64_t off
 			       "verbs: a get of %llu bytes at offset %llu of rank %d's %llu",
 			       (unsigned long long)length, (unsigned long long)offset,
 			       ep->head.peer, (unsigned long long)(remote ? remote->length : 0));
-	if (ep->wr_posted - ep->wr_done + 1 > t->sq_depth - 1)
+	if (rdt_verbs_full(ep, 1))
 		return RDT_AGAIN;
 	sge.lkey = region->local->lkey;
 	wr.wr.rdma.remote_addr = remote->addr + offset;
@@ -268,8 +267,7 @@ bool rdt_verbs_flush(struct rdt_verbs_ep *ep)
 
 	if (ep->head.completed == ep->head.posted || ep->wr_signalled == ep->wr_posted)
 		return true; /* nothing to wait for, or the last one tells already */
-	return ep->wr_posted - ep->wr_done < ep->t->sq_depth - 1 &&
-	       rdt_verbs_post(ep, &wr, &sent) == 0;
+	return !rdt_verbs_full(ep, 1) && rdt_verbs_post(ep, &wr, &sent) == 0;
 }
 
 bool rdt_verbs_say_goodbye(struct rdt_verbs_ep *ep)
