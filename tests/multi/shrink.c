@@ -35,6 +35,21 @@ static bool victim(uint32_t set, int rank)
 /* ---- steps of the tests -------------------------------------------------------------------------
  */
 
+/* Until `total` have come, in all the rounds so far: a rank that is through with a sum may be so
+ * before the others, and nobody may die of whom they still need something. */
+static bool meet(struct shared *shared, uint32_t total)
+{
+	int64_t deadline = rdt_deadline(30);
+
+	__atomic_add_fetch(&shared->ready, 1, __ATOMIC_ACQ_REL);
+	while (__atomic_load_n(&shared->ready, __ATOMIC_ACQUIRE) < total) {
+		if (rdt_now() > deadline)
+			return false;
+		usleep(100);
+	}
+	return true;
+}
+
 static bool sums(rdt_comm *comm, float *v, size_t count)
 {
 	int n = rdt_comm_size(comm);
@@ -134,6 +149,7 @@ static int killed(int rank, int n, void *arg)
 	RANK_CHECK(rdt_comm_create(NULL, &comm) == 0);
 	RANK_CHECK(rdt_alloc(comm, COUNT * sizeof(*v), (void **)&v) == 0);
 	RANK_CHECK(sums(comm, v, COUNT));
+	RANK_CHECK(meet(shared, (uint32_t)n));
 	if (victim(dead, rank)) {
 		rdt_request *request;
 
@@ -182,6 +198,7 @@ static int killed_while_shrinking(int rank, int n, void *arg)
 
 	RANK_CHECK(rdt_comm_create(NULL, &comm) == 0);
 	RANK_CHECK(sums(comm, v, 1001));
+	RANK_CHECK(meet(shared, (uint32_t)n));
 	if (rank == 1)
 		die(shared, rank, SIGKILL);
 	while (rdt_allreduce(comm, v, v, 1001, RDT_FLOAT32, RDT_SUM) == 0)
@@ -230,6 +247,7 @@ static int until_one_is_left(int rank, int n, void *arg)
 {
 	struct shared *shared = ranks_shared();
 	rdt_comm *comm, *rest;
+	uint32_t met = 0;
 	float v[77];
 
 	(void)arg;
@@ -237,6 +255,8 @@ static int until_one_is_left(int rank, int n, void *arg)
 	for (int left = n; left > 1; left--) {
 		RANK_CHECK(rdt_comm_size(comm) == left);
 		RANK_CHECK(sums(comm, v, 77));
+		met += (uint32_t)left;
+		RANK_CHECK(meet(shared, met));
 		if (rank == left - 1)
 			die(shared, rank, SIGKILL);
 		while (rdt_allreduce(comm, v, v, 77, RDT_FLOAT32, RDT_SUM) == 0)
@@ -373,6 +393,7 @@ static int stopped_while_shrinking(int rank, int n, void *arg)
 
 	RANK_CHECK(rdt_comm_create(NULL, &comm) == 0);
 	RANK_CHECK(sums(comm, v, 1001));
+	RANK_CHECK(meet(shared, (uint32_t)n));
 	if (rank == 1)
 		die(shared, rank, SIGKILL);
 	while (rdt_allreduce(comm, v, v, 1001, RDT_FLOAT32, RDT_SUM) == 0)
@@ -381,8 +402,11 @@ static int stopped_while_shrinking(int rank, int n, void *arg)
 		usleep((useconds_t)delay_us);
 		kill(ranks_pid(3), SIGSTOP);
 		/* And ended, when nobody waits for it any more. */
-		while (__atomic_load_n(&shared->done, __ATOMIC_ACQUIRE) < (uint32_t)n - 2)
+		for (int ms = 0; ms < 30000; ms++) {
+			if (__atomic_load_n(&shared->done, __ATOMIC_ACQUIRE) >= (uint32_t)n - 2)
+				break;
 			usleep(1000);
+		}
 		kill(ranks_pid(3), SIGKILL);
 		_exit(0);
 	}
@@ -476,9 +500,7 @@ static int divided(int rank, int n, void *arg)
 	RANK_CHECK(rdt_comm_split(comm, color, rank, &part) == 0);
 	RANK_CHECK(sums(comm, v, 33));
 	RANK_CHECK(sums(part, v, 33));
-	__atomic_add_fetch(&shared->ready, 1, __ATOMIC_RELEASE);
-	while (__atomic_load_n(&shared->ready, __ATOMIC_ACQUIRE) < (uint32_t)n)
-		usleep(100);
+	RANK_CHECK(meet(shared, (uint32_t)n));
 	if (rank == 1)
 		die(shared, rank, SIGKILL);
 	if (color == 1) {
