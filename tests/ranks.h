@@ -36,6 +36,10 @@ bool ranks_run_result(int n, double seconds, int (*fn)(int rank, int n, void *ar
  */
 void ranks_need_device(void);
 
+/* Is RDTRAIN_CHECK=1 set? Algorithms by which ranks read in each other's memory do not apply then.
+ */
+bool ranks_checked(void);
+
 /* Inside a rank: the process id of another. */
 pid_t ranks_pid(int rank);
 

@@ -92,6 +92,16 @@ static void list(const rdt_comm *comm, const struct rdt_shaper *s, char *text, s
 						 a->name);
 }
 
+/* Is RDTRAIN_CHECK=1 all that is against it? */
+static bool unchecked(const rdt_comm *comm, const struct rdt_shaper *s,
+		      const struct rdt_algorithm *a)
+{
+	struct rdt_shape shape = s->shape;
+
+	shape.host = comm->host;
+	return comm->config.check && rdt_algorithm_applies(a, comm->size, &shape);
+}
+
 /* Rank 0's RDTRAIN_ALLREDUCE and the like. */
 static const struct rdt_algorithm *forced(const rdt_comm *comm, const struct rdt_shaper *s,
 					  const char *name)
@@ -109,9 +119,9 @@ static const struct rdt_algorithm *forced(const rdt_comm *comm, const struct rdt
 		rdt_collective_name(collective), name,
 		!a	   ? "there is none of that name"
 		: !ordered ? "it does not sum in the order of ranks, as RDTRAIN_RANK_ORDER asks"
-		: comm->config.check
+		: unchecked(comm, s, a)
 			? "it reads in other ranks' memory, of which RDTRAIN_CHECK=1 can check "
-			  "nothing, or it does not suit these hosts or block lengths"
+			  "nothing"
 			: "it does not suit these hosts, memory or block lengths",
 		others);
 	return NULL;

@@ -159,6 +159,39 @@ static void an_algorithm_that_does_not_suit_is_told_and_does_no_harm(void **stat
 	unsetenv("RDTRAIN_ALLREDUCE");
 }
 
+/* One that does suit, but not RDTRAIN_CHECK=1. */
+static int uncheckable(int rank, int n, void *arg)
+{
+	int32_t v[8] = { 0 };
+	rdt_comm *comm;
+
+	(void)arg;
+	RANK_CHECK(rdt_comm_create(NULL, &comm) == 0);
+	RANK_CHECK(rdt_allreduce(comm, v, v, 8, RDT_INT32, RDT_SUM) == RDT_ERR_INVALID);
+	RANK_CHECK(strstr(rdt_last_error(), "\"direct\": it reads in other ranks' memory, of which "
+					    "RDTRAIN_CHECK=1 can check nothing; oneshot"));
+	(void)rank;
+	(void)n;
+	rdt_comm_destroy(comm);
+	return 0;
+}
+
+static void an_algorithm_that_cannot_be_checked_is_told(void **state)
+{
+	const char *transport = getenv("RDTRAIN_TRANSPORT");
+	bool checked = ranks_checked();
+
+	(void)state;
+	if (transport && strcmp(transport, "verbs") == 0)
+		skip(); /* it never suits */
+	setenv("RDTRAIN_ALLREDUCE", "direct", 1);
+	setenv("RDTRAIN_CHECK", "1", 1);
+	assert_true(ranks_run(2, 60, uncheckable, NULL));
+	unsetenv("RDTRAIN_ALLREDUCE");
+	if (!checked)
+		unsetenv("RDTRAIN_CHECK");
+}
+
 static int misspelt(int rank, int n, void *arg)
 {
 	rdt_comm *comm = NULL;
@@ -187,6 +220,7 @@ int main(void)
 		cmocka_unit_test(operations_beyond_the_limit_are_told_and_do_no_harm),
 		cmocka_unit_test(a_plan_that_was_not_waited_for_does_not_start_again),
 		cmocka_unit_test(an_algorithm_that_does_not_suit_is_told_and_does_no_harm),
+		cmocka_unit_test(an_algorithm_that_cannot_be_checked_is_told),
 		cmocka_unit_test(a_misspelt_algorithm_is_told_at_once),
 	};
 

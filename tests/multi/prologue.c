@@ -234,8 +234,9 @@ static void test_forced(void **state)
 	static const char *const names[] = { "direct", "board", "oneshot", "ring" };
 
 	(void)state;
-	/* The first two are for ranks of one host. */
-	for (size_t i = on_verbs() ? 2 : 0; i < sizeof(names) / sizeof(names[0]); i++) {
+	/* The first two are for ranks of one host, unchecked. */
+	for (size_t i = on_verbs() || ranks_checked() ? 2 : 0; i < sizeof(names) / sizeof(names[0]);
+	     i++) {
 		setenv("RDTRAIN_ALLREDUCE", names[i], 1);
 		assert_true(ranks_run(3, 100, mixed, NULL));
 		assert_true(ranks_run(3, 100, small, NULL));

@@ -2,8 +2,8 @@
 /*
  * Random calls against a naive reference. A seed draws worlds (how many ranks, on which hosts they
  * pretend to be, settings), and in each world some cases: one to three operations that are under
- *way together, each with its collective, lengths, type, operation, root, form, place and memory. A
- *case depends on nothing but the seed and its number, so that one that failed can be run alone:
+ * way together, each with its collective, lengths, type, operation, root, form, place and memory. A
+ * case depends on nothing but the seed and its number, so that one that failed can be run alone:
  *
  *	multi_property [--seed S] [--cases N] [--case K]
  *
@@ -77,6 +77,8 @@ static const struct rdt_algorithm *draw_forced(const struct world *w, uint64_t *
 	a = &rdt_algorithms[which];
 	if (w->n == 1 || (w->rank_order && rdt_collective_reduces(a->collective) &&
 			  !(a->flags & RDT_ALG_RANK_ORDER)))
+		return NULL;
+	if (a->applies && ranks_checked())
 		return NULL;
 	if (a->applies == rdt_applies_direct && hosts > 0)
 		return NULL;
