@@ -2,8 +2,8 @@
 /*
  * Bootstrap: how the ranks of a job meet, before any of them can write to another. A small store
  * with a fence, and a watch for members that are lost. Knows nothing of transports or collectives.
- * The implementation here is the client of the project's rendezvous service (client.c, wire.c,
- * tls.c); the service itself is server.c, which only the program `rdtrain` links.
+ * The implementation here is the client of the project's rendezvous service (client*.c, wire.c,
+ * tls.c); the service itself is server*.c, which only the program `rdtrain` links.
  *
  * One thread at a time. Functions return 0 or a negative enum rdt_status with the sentence set.
  */

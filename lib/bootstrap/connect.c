@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * One attempt to reach the rendezvous service: every address of its name in turn, then the TLS
- * handshake. Whether to try again is said here and done in client.c.
+ * handshake. Whether to try again is said here and done in client_join.c.
  */
 #include "lib/bootstrap/channel.h"
 
