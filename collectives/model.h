@@ -19,6 +19,9 @@
  * Where a host has more ranks than `cores`, they take turns: a rank that waits is not there when
  * the notification comes, but goes on `turn` later, and each has its share of a processor only.
  * That is rdt_model_crowd().
+ *
+ * Where data are checked, both ends of a put hash it, and what has data is two puts: the data and a
+ * record of them.
  */
 #ifndef RDT_MODEL_H
 #define RDT_MODEL_H
@@ -57,8 +60,11 @@ struct rdt_model {
 				 REDUCE */
 	uint64_t memory_byte; /* fs: for each byte that the ranks of a host read or write together;
 				 0: memory is never the limit */
-	uint64_t rails;	      /* network interfaces of a host; its ranks are dealt out to them */
-	uint64_t cores;	      /* processors of a host; 0: one for each rank */
+	/* Only of an operation whose data are checked, RDTRAIN_CHECK=1: */
+	uint64_t hash;	    /* CPU, at each end of each put: to hash what says what was put */
+	uint64_t hash_byte; /* fs: CPU, at each end, for each byte put */
+	uint64_t rails;	    /* network interfaces of a host; its ranks are dealt out to them */
+	uint64_t cores;	    /* processors of a host; 0: one for each rank */
 	uint64_t turn; /* until a rank that waits runs again, where there are fewer than ranks */
 };
 

@@ -124,7 +124,7 @@ static int cut(struct job *job)
 		.root = what->root,
 		.remote_output = what->remote_output,
 		.mapped = what->mapped,
-		.host = job->host,
+		.host = what->checked ? NULL : job->host,
 	};
 	if (job->blocks) {
 		job->offset = calloc(n, sizeof(*job->offset));
@@ -426,6 +426,7 @@ static enum rdt_simulated make_actors(struct job *job)
 	int rails = job->model.rails ? (int)job->model.rails : 1;
 
 	sim->model = &job->model;
+	sim->checked = job->what->checked;
 	sim->n_actors = job->stride ? job->stride : job->what->ranks;
 	sim->actors = calloc((size_t)sim->n_actors, sizeof(*sim->actors));
 	if (!sim->actors)

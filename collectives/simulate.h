@@ -29,6 +29,7 @@ struct rdt_simulation {
 	uint32_t elem_size;
 	int root;
 	bool remote_output, mapped; /* as in rdt_shape */
+	bool checked;		    /* by RDTRAIN_CHECK=1: nobody reads in another's memory */
 	uint64_t window;	    /* bytes; 0: the library's rule; UINT64_MAX: never cut */
 	uint64_t max_steps;	    /* give up where more would have to be run; 0: 20 million */
 	bool all_ranks;		    /* run every rank, also of a symmetric algorithm */

@@ -186,6 +186,18 @@ static uint64_t work(struct run *r, uint32_t a, uint64_t now, uint64_t cost, uin
 	return done;
 }
 
+/* At each end of a put that is checked. */
+static uint64_t hashing(const struct run *r, uint64_t bytes)
+{
+	return r->sim->checked ? r->model->hash + per_byte(bytes, r->model->hash_byte) : 0;
+}
+
+/* Messages of one put: where data are checked their record follows them. */
+static uint64_t messages(const struct run *r, uint64_t bytes)
+{
+	return r->sim->checked && bytes ? 2 : 1;
+}
+
 /* Takes an interface from `now` on for a message; returns when it begins. */
 static uint64_t occupy(uint64_t *until, uint64_t now, uint64_t time)
 {
@@ -195,9 +207,10 @@ static uint64_t occupy(uint64_t *until, uint64_t now, uint64_t time)
 	return begin;
 }
 
-static inline uint64_t on_interface(const struct rdt_link_cost *cost, uint64_t bytes)
+static inline uint64_t on_interface(const struct run *r, const struct rdt_link_cost *cost,
+				    uint64_t bytes)
 {
-	return cost->gap + per_byte(bytes, cost->byte);
+	return messages(r, bytes) * cost->gap + per_byte(bytes, cost->byte);
 }
 
 /* ---- messages ----------------------------------------------------------------------------- */
@@ -207,7 +220,7 @@ static void leave(struct run *r, uint32_t m, uint64_t now)
 	const struct message *message = &r->messages[m];
 	const struct rdt_link_cost *cost = &r->model->link[RDT_LINK_NET];
 	uint64_t begin = occupy(&r->sends[r->sim->actors[message->sender].rail], now,
-				on_interface(cost, message->bytes));
+				on_interface(r, cost, message->bytes));
 
 	push(r, begin + cost->latency, EVENT_HEAD, m);
 }
@@ -216,7 +229,7 @@ static void head(struct run *r, uint32_t m, uint64_t now)
 {
 	const struct message *message = &r->messages[m];
 	const struct rdt_link_cost *cost = &r->model->link[RDT_LINK_NET];
-	uint64_t time = on_interface(cost, message->bytes);
+	uint64_t time = on_interface(r, cost, message->bytes);
 	uint64_t done = occupy(&r->receives[r->sim->actors[message->actor].rail], now, time) + time;
 	uint64_t *quiet = &r->actors[message->sender].quiet;
 
@@ -265,11 +278,12 @@ static uint64_t put(struct run *r, uint32_t a, int lane, const struct rdt_sim_op
 	const struct rdt_link_cost *cost = &r->model->link[op->net];
 	struct actor *actor = &r->actors[a];
 	bool first = actor->slots[lane / r->sim->n_lanes].window < (uint64_t)r->sim->n_slots;
+	uint64_t cpu = messages(r, op->value) * cost->put, done;
 	uint32_t m = new_message(r);
-	uint64_t done;
 
 	if (m == NONE)
 		return now;
+	now += hashing(r, op->value);
 	r->messages[m] = (struct message){
 		.bytes = op->value,
 		.sender = a,
@@ -284,15 +298,15 @@ static uint64_t put(struct run *r, uint32_t a, int lane, const struct rdt_sim_op
 		r->rounds = r->messages[m].depth;
 
 	if (op->net == RDT_LINK_HOST) {
-		done = work(r, a, now, cost->put + per_byte(op->value, cost->byte), 2 * op->value);
+		done = work(r, a, now, cpu + per_byte(op->value, cost->byte), 2 * op->value);
 		push(r, done + cost->latency, EVENT_ARRIVE, m);
 		return done;
 	}
 	if (eager(cost, op->value)) {
-		done = now + cost->put + per_byte(op->value, cost->eager_byte);
+		done = now + cpu + per_byte(op->value, cost->eager_byte);
 		leave(r, m, done);
 	} else {
-		done = now + cost->put;
+		done = now + cpu;
 		if (cost->rendezvous)
 			push(r, done + cost->rendezvous, EVENT_LEAVE, m);
 		else
@@ -317,7 +331,7 @@ static bool take(struct run *r, uint32_t a, int lane, const struct rdt_sim_op *o
 
 		channel->first = message->next;
 		channel->count--;
-		*now += cost->wait;
+		*now += cost->wait + hashing(r, message->bytes);
 		if (op->net == RDT_LINK_NET && eager(cost, message->bytes))
 			*now += per_byte(message->bytes, cost->eager_byte);
 		if (message->depth > actor->depth[lane])

@@ -49,6 +49,7 @@ struct rdt_sim {
 	int n_slots;
 	uint64_t n_windows;
 	bool tail; /* the last window has lanes of its own */
+	bool checked;
 };
 
 struct rdt_sim_result {

@@ -58,7 +58,7 @@ static void list(struct calibration *c)
 					 .elem_size = 4,
 					 .remote_output = true,
 					 .mapped = c->what.mapped,
-					 .host = c->what.host };
+					 .host = c->what.checked ? NULL : c->what.host };
 
 	for (const struct rdt_algorithm *a = rdt_algorithms; a->name; a++)
 		if (a->collective == RDT_COLL_ALLREDUCE && c->n_algorithms < ALGORITHMS &&
@@ -347,6 +347,7 @@ static void begin(struct calibration *c, rdt_comm *comm)
 		.remote_output = true,
 		.mapped = memory,
 		.window = comm->config.window,
+		.checked = comm->config.check,
 	};
 	list(c);
 }

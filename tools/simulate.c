@@ -32,7 +32,7 @@ struct settings {
 	int ranks, ranks_per_host;
 	uint64_t bytes;
 	uint32_t elem_size;
-	bool staged, in_order, mapped;
+	bool staged, in_order, mapped, checked;
 	const char *algorithm, *model_name, *json, *plot;
 	bool over_ranks, print_model, list_models;
 	struct rdt_model model;
@@ -45,6 +45,7 @@ enum {
 	OPTION_ELEMENT,
 	OPTION_STAGED,
 	OPTION_MAPPED,
+	OPTION_CHECKED,
 	OPTION_IN_ORDER,
 	OPTION_MODEL,
 	OPTION_PRINT_MODEL,
@@ -70,6 +71,7 @@ static const struct argp_option options[] = {
 	{ "staged", OPTION_STAGED, NULL, 0, "For results that peers cannot write to directly", 0 },
 	{ "mapped", OPTION_MAPPED, NULL, 0,
 	  "For buffers that the ranks of a host have mapped (from rdt_alloc)", 0 },
+	{ "checked", OPTION_CHECKED, NULL, 0, "With RDTRAIN_CHECK=1", 0 },
 	{ "model", OPTION_MODEL, "NAME|FILE", 0,
 	  "The machine: a built-in model, or a file of \"name = value\" lines (default "
 	  "infiniband-edr)",
@@ -206,6 +208,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case OPTION_IN_ORDER: s->in_order = true; return 0;
 	case OPTION_STAGED: s->staged = true; return 0;
 	case OPTION_MAPPED: s->mapped = true; return 0;
+	case OPTION_CHECKED: s->checked = true; return 0;
 	case OPTION_MODEL: s->model_name = arg; return 0;
 	case OPTION_PRINT_MODEL: s->print_model = true; return 0;
 	case OPTION_LIST_MODELS: s->list_models = true; return 0;
@@ -288,6 +291,7 @@ static struct rdt_simulation simulation(const struct settings *s)
 		.elem_size = s->elem_size,
 		.remote_output = !s->staged,
 		.mapped = s->mapped,
+		.checked = s->checked,
 	};
 }
 

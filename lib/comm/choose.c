@@ -47,6 +47,7 @@ static struct rdt_simulation simulation_of(const rdt_comm *comm, const struct rd
 		.remote_output = shape->remote_output,
 		.mapped = shape->mapped,
 		.window = comm->config.window,
+		.checked = comm->config.check,
 	};
 }
 

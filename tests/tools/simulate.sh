@@ -35,7 +35,7 @@ expect 2 '"1X" is not a size' allreduce --bytes 1X
 "$rdtrain" simulate --model ucx-edr --print-model >"$dir/my.model"
 expect 0 "model $dir/my" allreduce --model "$dir/my.model"
 echo 'net.lag = 3' >>"$dir/my.model"
-expect 2 'my.model, line 23: there is no "net.lag"' allreduce --model "$dir/my.model"
+expect 2 'my.model, line 25: there is no "net.lag"' allreduce --model "$dir/my.model"
 
 # Curves: one column for each algorithm, and a word when gnuplot is missing.
 mkdir "$dir/with" "$dir/without"

@@ -165,6 +165,46 @@ static void ranks_of_a_host_share_its_interface(void **state)
 	assert_int_equal(dealt, alone);
 }
 
+static void checked_data_are_hashed_at_both_ends_and_followed_by_a_record(void **state)
+{
+	struct rdt_model hashing = model;
+	struct rdt_simulation what = simulation(&hashing, 2, 1000);
+
+	(void)state;
+	hashing.hash = 40000;
+	hashing.hash_byte = 700000;
+	assert_int_equal(predict(&one_put, &what).time_ps, (100 + 1000 + 20 + 100 + 50) * 1000);
+	what.checked = true;
+	/* 40 and 1000 bytes x 0.7 at each end; two puts of 100; two gaps of 20 */
+	assert_int_equal(predict(&one_put, &what).time_ps,
+			 (740 + 200 + 1000 + 40 + 100 + 50 + 740) * 1000);
+	what.ranks_per_host = 2;
+	assert_int_equal(predict(&one_put, &what).time_ps, (740 + 10 + 500 + 10 + 3 + 740) * 1000);
+	/* A notification without data is the record alone. */
+	what.bytes = 0;
+	assert_int_equal(predict(&one_put, &what).time_ps, (40 + 5 + 10 + 3 + 40) * 1000);
+}
+
+/* What a rank reads in another's memory comes with no hash. */
+static void nobody_reads_in_anothers_memory_where_data_are_checked(void **state)
+{
+	static const char *const readers[] = { "board", "direct", "hierarchical-ring" };
+	struct rdt_simulation what = simulation(&model, 4, 1000);
+	struct rdt_prediction p;
+
+	(void)state;
+	what.mapped = true;
+	for (int i = 0; i < 3; i++) {
+		const struct rdt_algorithm *a = named(RDT_COLL_ALLREDUCE, readers[i]);
+
+		what.ranks_per_host = i < 2 ? 4 : 2;
+		what.checked = false;
+		assert_int_equal(rdt_simulate(a, &what, &p), RDT_SIMULATED);
+		what.checked = true;
+		assert_int_equal(rdt_simulate(a, &what, &p), RDT_SIMULATE_NOT_APPLICABLE);
+	}
+}
+
 static void the_memory_of_a_host_is_a_limit(void **state)
 {
 	struct rdt_model narrow = model;
@@ -480,6 +520,8 @@ int main(void)
 		cmocka_unit_test(short_messages_are_copied_and_long_ones_announced),
 		cmocka_unit_test(one_shot_of_three_by_hand),
 		cmocka_unit_test(ranks_of_a_host_share_its_interface),
+		cmocka_unit_test(checked_data_are_hashed_at_both_ends_and_followed_by_a_record),
+		cmocka_unit_test(nobody_reads_in_anothers_memory_where_data_are_checked),
 		cmocka_unit_test(the_memory_of_a_host_is_a_limit),
 		cmocka_unit_test(symmetry_changes_nothing),
 		cmocka_unit_test(predictions_keep_to_what_algorithms_promise),
