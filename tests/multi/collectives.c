@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -370,9 +371,18 @@ static void parts_are_used_side_by_side(void **state)
 	assert_true(ranks_run((int)n, 120, side_by_side, &(bool){ polls }));
 }
 
+/* Before one ends what others may still be in: it need not be over for all when it is for one. */
+static void meet(int *met, int all)
+{
+	__atomic_fetch_add(met, 1, __ATOMIC_ACQ_REL);
+	while (__atomic_load_n(met, __ATOMIC_ACQUIRE) < all)
+		usleep(50);
+}
+
 /* A failure of a part is none of the whole, and the other way round. */
 static int one_fails(int rank, int n, void *arg)
 {
+	int *met = ranks_shared();
 	rdt_comm *whole, *part;
 	float v[4] = { 0 };
 
@@ -380,6 +390,7 @@ static int one_fails(int rank, int n, void *arg)
 	RANK_CHECK(rdt_comm_create(NULL, &whole) == 0);
 	RANK_CHECK(rdt_comm_split(whole, 0, 0, &part) == 0);
 	RANK_CHECK(rdt_barrier(part) == 0);
+	meet(met, n);
 	if (rank == n - 1)
 		RANK_CHECK(rdt_comm_abort(part) == 0);
 	else
@@ -388,6 +399,7 @@ static int one_fails(int rank, int n, void *arg)
 	rdt_comm_destroy(part);
 	RANK_CHECK(rdt_comm_split(whole, rank % 2 ? -1 : 0, 0, &part) == 0);
 	RANK_CHECK(!part == (rank % 2 == 1));
+	meet(met, 2 * n);
 	if (rank == 0)
 		RANK_CHECK(rdt_comm_abort(whole) == 0);
 	else
