@@ -64,14 +64,15 @@ static bool all_answered(const struct srv_job *job)
 static void find_lost(struct srv_job *job)
 {
 	bool late = job->abort_status == RDT_ERR_TIMEOUT && !all_answered(job);
+	/* A verdict that is wanted earlier knows nothing of that: it takes time to acknowledge. */
+	bool waited = job->abort_status == RDT_ERR_PEER_LOST && job->waited_ms >= TIMEOUT_MS;
 
 	for (uint32_t r = 0; r < job->world; r++) {
 		struct srv_member *m = &job->members[r];
 		bool named = job->abort_status == RDT_ERR_PEER_LOST ||
 			     (job->abort_status == RDT_ERR_TIMEOUT && !late);
 		bool lost = m->state == SRV_LOST || (late && silent(m)) ||
-			    (named && is_suspect(job, r)) ||
-			    (job->abort_status == RDT_ERR_PEER_LOST && unreached(m));
+			    (named && is_suspect(job, r)) || (waited && unreached(m));
 
 		m->lost = lost;
 		/* Who is held for dead must not come back; who is late may. */
@@ -135,6 +136,15 @@ static bool begin(struct srv_job *job, int status, uint32_t rank, const char *te
 	return true;
 }
 
+static bool names_outsiders(const struct rdt_message *m, uint32_t world)
+{
+	const unsigned char *lost = m->value;
+	uint32_t bytes = (world + 7) / 8;
+
+	return m->length > bytes ||
+	       (m->length == bytes && world % 8 && lost[bytes - 1] >> (world % 8));
+}
+
 void rdt_srv_aborted(struct srv_conn *conn, const struct rdt_message *m)
 {
 	struct srv_job *job = conn->job;
@@ -142,7 +152,7 @@ void rdt_srv_aborted(struct srv_conn *conn, const struct rdt_message *m)
 	char text[RDT_TEXT_MAX];
 
 	job->members[conn->rank].answered = true;
-	if (m->length > (job->world + 7) / 8) {
+	if (names_outsiders(m, job->world)) {
 		rdt_srv_drop(conn, "it names ranks outside of a world of %u", job->world);
 		return;
 	}

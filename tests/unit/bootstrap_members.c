@@ -644,100 +644,6 @@ static void a_forked_child_cannot_speak_for_its_parent(void **state)
 	ops->close(b, true);
 }
 
-/* ---- how a job ends, and how it goes on -------------------------------------------------------
- */
-
-/* The next message of that type, and of that kind if it is an event; others are passed over. */
-static struct rdt_message raw_await(struct rdt_channel *c, enum rdt_message_type type, uint8_t kind)
-{
-	struct rdt_message m;
-
-	do
-		m = raw_receive(c);
-	while (m.type != type || (type == RDT_MSG_EVENT && m.kind != kind));
-	return m;
-}
-
-static struct rdt_message regroup_request(uint32_t number, uint8_t kind)
-{
-	return (struct rdt_message){
-		.type = RDT_MSG_REGROUP, .number = number, .kind = kind, .flags = 60000
-	};
-}
-
-static void of_two_that_accuse_each_other_the_first_one_stands(void **state)
-{
-	static const unsigned char zero = 1, one = 2;
-	struct rdt_channel *a = raw_join(service, 0, 2), *b = raw_join(service, 1, 2);
-	struct rdt_message m = { .type = RDT_MSG_ABORT, .status = RDT_ERR_PEER_LOST, .length = 1 };
-
-	(void)state;
-	m.value = &one;
-	raw_send(a, m);
-	raw_await(b, RDT_MSG_EVENT, RDT_EVENT_ABORT);
-	m.value = &zero;
-	raw_send(b, m);
-	m = raw_await(a, RDT_MSG_VERDICT, 0);
-	assert_int_equal(m.length, 1);
-	assert_int_equal(*(const unsigned char *)m.value, one);
-	m = raw_await(b, RDT_MSG_VERDICT, 0);
-	assert_int_equal(*(const unsigned char *)m.value, one);
-	raw_send(a, regroup_request(1, 0)); /* and goes on, alone */
-	m = raw_await(a, RDT_MSG_GROUP, 0);
-	assert_int_equal(m.status, RDT_OK);
-	assert_int_equal(m.world, 1);
-	raw_close(a);
-	raw_close(b);
-}
-
-static void an_abort_ends_the_wait_to_be_made_larger_and_all_may_shrink(void **state)
-{
-	struct rdt_channel *a = raw_join(service, 0, 2), *b = raw_join(service, 1, 2);
-	struct rdt_message m = { .type = RDT_MSG_ABORT,
-				 .status = RDT_ERR_MISMATCH,
-				 .text = "not what the others do" };
-
-	(void)state;
-	raw_send(a, regroup_request(1, RDT_REGROUP_ADMIT));
-	raw_settle(a);
-	raw_send(b, m);
-	raw_await(a, RDT_MSG_EVENT, RDT_EVENT_ABORT);
-	m = raw_await(a, RDT_MSG_GROUP, 0);
-	assert_int_equal(m.status, RDT_ERR_ABORTED);
-	assert_non_null(strstr(m.text, "not what the others do"));
-	raw_send(b, regroup_request(1, 0));
-	raw_send(a, regroup_request(2, 0));
-	m = raw_await(b, RDT_MSG_GROUP, 0);
-	assert_int_equal(m.status, RDT_OK);
-	assert_int_equal(m.world, 2);
-	m = raw_await(a, RDT_MSG_GROUP, 0);
-	assert_int_equal(m.status, RDT_OK);
-	raw_close(a);
-	raw_close(b);
-}
-
-static void those_who_join_a_larger_group_hear_that_one_has_gone(void **state)
-{
-	struct rdt_channel *a = raw_join(service, 0, 2), *b = raw_join(service, 1, 2);
-	struct rdt_channel *c = raw_join(service, 0, 0);
-	struct rdt_message m;
-
-	(void)state;
-	raw_send(c, regroup_request(1, RDT_REGROUP_ADMIT));
-	raw_await(a, RDT_MSG_EVENT, RDT_EVENT_WAITING);
-	raw_send(a, regroup_request(1, RDT_REGROUP_ADMIT));
-	raw_send(b, regroup_request(1, RDT_REGROUP_ADMIT));
-	m = raw_await(a, RDT_MSG_GROUP, 0);
-	assert_int_equal(m.status, RDT_OK);
-	assert_int_equal(m.world, 3);
-	raw_await(b, RDT_MSG_GROUP, 0);
-	raw_close(b);
-	raw_await(a, RDT_MSG_EVENT, RDT_EVENT_BROKEN);
-	raw_await(c, RDT_MSG_EVENT, RDT_EVENT_BROKEN);
-	raw_close(a);
-	raw_close(c);
-}
-
 #define test(f) cmocka_unit_test_setup_teardown(f, start, stop)
 
 int main(void)
@@ -766,9 +672,6 @@ int main(void)
 		test(one_watch_takes_in_all_events_even_if_poll_would_say_nothing_more),
 		test(when_the_service_dies_watch_says_so_once_and_calls_fail),
 		test(a_forked_child_cannot_speak_for_its_parent),
-		test(of_two_that_accuse_each_other_the_first_one_stands),
-		test(an_abort_ends_the_wait_to_be_made_larger_and_all_may_shrink),
-		test(those_who_join_a_larger_group_hear_that_one_has_gone),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -132,6 +132,44 @@ static inline void service_end(struct service *s)
 	free(s);
 }
 
+/* Asleep it waits for events, and there are none. */
+static inline bool service_sleeps(const struct service *s)
+{
+	char path[64], state = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)s->pid);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%*d (%*[^)]) %c", &state), 1);
+	fclose(f);
+	return state == 'S';
+}
+
+/*
+ * What is sent while the service is held reaches it together and in this order: it takes in all of
+ * it before any of its timers, however slow the machine is. Connections that end meanwhile, it
+ * takes in after what was said.
+ */
+static inline void service_hold(struct service *s)
+{
+	int64_t deadline = rdt_deadline(LONG);
+	int how;
+
+	while (!service_sleeps(s)) {
+		assert_true(rdt_left_ms(deadline) > 0);
+		poll(NULL, 0, 1);
+	}
+	assert_int_equal(kill(s->pid, SIGSTOP), 0);
+	assert_int_equal(waitpid(s->pid, &how, WUNTRACED), s->pid);
+	assert_true(WIFSTOPPED(how));
+}
+
+static inline void service_go_on(struct service *s)
+{
+	assert_int_equal(kill(s->pid, SIGCONT), 0);
+}
+
 /* Waits until the service has logged these words since the last such wait that they ended. */
 static inline bool service_said(struct service *s, const char *words)
 {
@@ -272,6 +310,24 @@ static inline void raw_settle(struct rdt_channel *c)
 	m = raw_receive(c);
 	assert_int_equal(m.type, RDT_MSG_STORED);
 	assert_int_equal(m.status, RDT_OK);
+}
+
+/* The next message of that type, and of that kind if it is an event; others are passed over. */
+static inline struct rdt_message raw_await(struct rdt_channel *c, enum rdt_message_type type,
+					   uint8_t kind)
+{
+	struct rdt_message m;
+
+	do
+		m = raw_receive(c);
+	while (m.type != type || (type == RDT_MSG_EVENT && m.kind != kind));
+	return m;
+}
+
+static inline void raw_join_all(const struct service *s, struct rdt_channel **c, uint32_t world)
+{
+	for (uint32_t r = 0; r < world; r++)
+		c[r] = raw_join(s, r, world);
 }
 
 static inline void raw_close(struct rdt_channel *c)
