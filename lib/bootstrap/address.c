@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* More than are asked before others have decided: the peer's user timeout, the service's pulse. */
+/* Before TCP itself gives up: more than pulse.c needs, who decides. */
 #define QUESTIONS 20
 
 bool rdt_address_parse(const char *text, struct rdt_address *address)
@@ -89,18 +89,4 @@ void rdt_socket_tune(int fd)
 	set(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
 	set(fd, IPPROTO_TCP, TCP_KEEPINTVL, idle > 8 ? idle / 8 : 1);
 	set(fd, IPPROTO_TCP, TCP_KEEPCNT, QUESTIONS);
-}
-
-void rdt_socket_ask(int fd)
-{
-	/* Setting it, even to what it is, makes the kernel look at once. */
-	set(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle_s());
-}
-
-void rdt_socket_give_up(int fd)
-{
-	/* This governs keep-alive, too, in place of the number of questions: two or three by then.
-	 * A little less than whole seconds, so that the look at that time is not too early by a
-	 * tick of the clock. */
-	set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (rdt_keepalive() + 2) * 1000 - 100);
 }

@@ -20,17 +20,11 @@ void rdt_address_text(const struct sockaddr *sa, socklen_t length, char *text, s
 
 /* No delay for small frames, and keep-alive, which asks a silent host. */
 void rdt_socket_tune(int fd);
-/* Asks now, if it has been silent for half of rdt_keepalive() and nothing else waits for it. */
-void rdt_socket_ask(int fd);
-/* Gives up what has been silent for rdt_keepalive() and two seconds, whether keep-alive has asked
- * or data waits for an answer. Not for a peer that may not read for long: a full socket counts as
- * no answer. */
-void rdt_socket_give_up(int fd);
 
-/* Seconds of silence after which the host at the other end is gone (RDTRAIN_KEEPALIVE), its default
- * and the most that it may be. */
+/* Seconds of silence after which the host at the other end is given up (RDTRAIN_KEEPALIVE;
+ * pulse.h), its default and the most that it may be. */
 int rdt_keepalive(void);
-#define RDT_KEEPALIVE 2
+#define RDT_KEEPALIVE 1
 #define RDT_KEEPALIVE_MAX 3600
 
 #endif

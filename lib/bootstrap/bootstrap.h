@@ -174,6 +174,9 @@ struct rdt_bootstrap_ops {
 
 	/* Poll this for reading, then call watch(). -1 when the service is gone. */
 	int (*fd)(struct rdt_bootstrap *b);
+	/* Call watch() by then (rdt_now() time), whatever there is to read: it also asks whether
+	 * the service's host is still there. INT64_MAX: no more. */
+	int64_t (*watch_by)(struct rdt_bootstrap *b);
 	/* Takes the next event, without waiting: 1 and *event, or 0. Events seen during get() and
 	 * fence() are kept and handed out here. */
 	int (*watch)(struct rdt_bootstrap *b, struct rdt_bootstrap_event *event);

@@ -62,6 +62,11 @@ __attribute__((format(printf, 2, 3))) static int die(struct rdt_channel *c, cons
 	return RDT_ERR_UNREACHABLE;
 }
 
+void rdt_channel_give_up(struct rdt_channel *c, const char *why)
+{
+	(void)die(c, "%s", why);
+}
+
 /* What an SSL call that did not succeed wants: 0 with *events to poll for, or dead. */
 static int wanted(struct rdt_channel *c, int result, int error, short *events)
 {

@@ -36,6 +36,9 @@ int rdt_channel_connect(struct rdt_channel *channel, const char *host, const cha
 /* Drops the connection without a word, so that another can be made. */
 void rdt_channel_disconnect(struct rdt_channel *channel);
 
+/* It is dead from now on, unless it was, and this is why. */
+void rdt_channel_give_up(struct rdt_channel *channel, const char *why);
+
 /*
  * Queues the message and sends what the socket takes by the deadline (0: now). 0, RDT_AGAIN: some
  * of it is still queued, or negative: dead, or no room (the queue holds two of the largest frames).

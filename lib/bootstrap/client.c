@@ -211,6 +211,7 @@ const struct rdt_bootstrap_ops rdt_rendezvous_ops = {
 	.waiting = rdt_client_waiting,
 	.bequeath = client_bequeath,
 	.fd = client_fd,
+	.watch_by = rdt_client_watch_by,
 	.watch = rdt_client_watch,
 	.close = client_close,
 };

@@ -20,6 +20,7 @@
 
 #include "lib/bootstrap/address.h"
 #include "lib/bootstrap/channel.h"
+#include "lib/bootstrap/pulse.h"
 
 struct own_service;
 
@@ -51,6 +52,7 @@ struct client {
 	int waiting;		  /* newcomers */
 	size_t first, have, room; /* events: a ring, one for each other member and two more */
 	struct kept *events;
+	struct rdt_pulse pulse;
 	struct rdt_channel channel;
 };
 
@@ -106,6 +108,7 @@ int rdt_client_regroup(struct rdt_bootstrap *b, unsigned kind, struct rdt_genera
 		       int64_t deadline);
 bool rdt_client_broken(struct rdt_bootstrap *b);
 int rdt_client_waiting(struct rdt_bootstrap *b);
+int64_t rdt_client_watch_by(struct rdt_bootstrap *b);
 int rdt_client_watch(struct rdt_bootstrap *b, struct rdt_bootstrap_event *event);
 
 #endif

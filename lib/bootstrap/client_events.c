@@ -61,6 +61,13 @@ void rdt_client_take_in(struct client *c)
 	notice_gone(c);
 }
 
+int64_t rdt_client_watch_by(struct rdt_bootstrap *b)
+{
+	struct client *c = self(b);
+
+	return c->channel.dead ? INT64_MAX : c->pulse.look_at;
+}
+
 int rdt_client_watch(struct rdt_bootstrap *b, struct rdt_bootstrap_event *event)
 {
 	struct client *c = self(b);

@@ -6,6 +6,7 @@
  */
 #include "lib/bootstrap/client.h"
 
+#include <stdio.h>
 #include <unistd.h>
 
 #include "lib/base/clock.h"
@@ -13,18 +14,42 @@
 
 #define IDLE_NS 1000000
 
+/* Is the service's host still there? */
+static void look(struct client *c)
+{
+	const struct rdt_message question = { .type = RDT_MSG_PULSE };
+	char why[80];
+
+	if (c->channel.dead || c->channel.fd < 0)
+		return;
+	switch (rdt_pulse_look(&c->pulse, c->channel.fd, rdt_now())) {
+	case RDT_PULSE_WELL: break;
+	case RDT_PULSE_ASK: (void)rdt_channel_send(&c->channel, &question, 0); break;
+	case RDT_PULSE_SILENT:
+		snprintf(why, sizeof(why), "its host has not answered for %u ms",
+			 c->pulse.silent_ms);
+		rdt_channel_give_up(&c->channel, why);
+	}
+}
+
 int rdt_client_receive(struct client *c, struct rdt_message *m, int64_t deadline)
 {
 	for (;;) {
-		int status = rdt_channel_receive(&c->channel, m, deadline);
+		int64_t by = c->pulse.look_at < deadline ? c->pulse.look_at : deadline;
+		int status = rdt_channel_receive(&c->channel, m, by);
 
+		if (status == RDT_AGAIN) {
+			look(c);
+			if (c->channel.dead || rdt_now() < deadline)
+				continue;
+		}
 		if (status)
 			return status;
 		if (m->type == RDT_MSG_EVENT)
 			rdt_client_keep_message(c, m);
 		else if (m->type == RDT_MSG_VERDICT)
 			rdt_client_keep_verdict(c, m);
-		else
+		else if (m->type != RDT_MSG_PULSE)
 			return RDT_OK;
 	}
 }

@@ -49,7 +49,6 @@ static int connect_one(const struct addrinfo *ai, int64_t deadline)
 	if (fd < 0)
 		return -1;
 	rdt_socket_tune(fd);
-	rdt_socket_give_up(fd); /* the service always reads */
 	if (connect(fd, ai->ai_addr, ai->ai_addrlen) && errno != EINPROGRESS && errno != EINTR) {
 		error = errno;
 		goto failed;

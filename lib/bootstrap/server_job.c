@@ -403,6 +403,8 @@ void rdt_srv_gone(struct srv_conn *conn, bool orderly, const char *reason)
 
 void rdt_srv_request(struct srv_conn *conn, const struct rdt_message *m)
 {
+	if (m->type == RDT_MSG_PULSE)
+		return;
 	if (!conn->job) {
 		rdt_srv_newcomer_request(conn, m);
 		return;

@@ -25,6 +25,7 @@
 #include <event2/event.h>
 #include <event2/listener.h>
 
+#include "lib/bootstrap/pulse.h"
 #include "lib/bootstrap/server.h"
 #include "lib/bootstrap/tls.h"
 #include "lib/bootstrap/wire.h"
@@ -61,8 +62,8 @@ struct srv_conn {
 	bool stranger; /* counted as such */
 	char peer[64]; /* "10.0.0.7:41234" */
 	struct rdt_psk_lookup lookup;
-	char reason[160];      /* why it is doomed */
-	unsigned silent_looks; /* server_pulse.c */
+	char reason[160]; /* why it is doomed */
+	struct rdt_pulse pulse;
 
 	struct srv_job *job;
 	uint32_t rank;

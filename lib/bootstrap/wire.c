@@ -20,6 +20,7 @@ static const char *const fields[RDT_MSG_TYPES] = {
 	[RDT_MSG_WHO] = "n",	    [RDT_MSG_MISSING] = "nt",  [RDT_MSG_ABORT] = "stV",
 	[RDT_MSG_EVENT] = "krt",    [RDT_MSG_BYE] = "",	       [RDT_MSG_FORGET] = "K",
 	[RDT_MSG_VERDICT] = "srtV", [RDT_MSG_REGROUP] = "nkf", [RDT_MSG_GROUP] = "nstkrwj",
+	[RDT_MSG_PULSE] = "",
 };
 
 struct writer {

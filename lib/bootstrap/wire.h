@@ -24,7 +24,7 @@
 
 #include "lib/bootstrap/bootstrap.h"
 
-#define RDT_WIRE_VERSION 4
+#define RDT_WIRE_VERSION 5
 #define RDT_FRAME_HEADER 4
 #define RDT_FRAME_BODY_MAX (RDT_BLOB_MAX + 1024)
 #define RDT_FRAME_MAX (RDT_FRAME_HEADER + RDT_FRAME_BODY_MAX)
@@ -54,6 +54,7 @@ enum rdt_message_type {
 			  * has */
 	RDT_MSG_GROUP,	 /* number, status, text, kind: enum rdt_generation_kind bits, rank, world,
 			  * job:   the generation to join, and as whom */
+	RDT_MSG_PULSE,	 /* nothing: its acknowledgement by TCP is what is wanted */
 	RDT_MSG_TYPES,
 };
 

@@ -33,7 +33,7 @@ static const struct {
 	{ "RDTRAIN_TRANSPORT", "auto", "auto, shm or verbs" },
 	{ "RDTRAIN_TIMEOUT", "600", "deadline of one operation, in seconds" },
 	{ "RDTRAIN_START_TIMEOUT", "60", "deadline for meeting the other workers, in seconds" },
-	{ "RDTRAIN_KEEPALIVE", "2",
+	{ "RDTRAIN_KEEPALIVE", "1",
 	  "seconds of silence on the connection to the rendezvous after which a host is lost, 1 to "
 	  "3600 (for the service, too)" },
 	{ "RDTRAIN_PROGRESS", "caller",

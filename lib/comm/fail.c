@@ -16,6 +16,7 @@
 
 #include "lib/base/clock.h"
 
+#include "journal.h"
 #include "thread.h"
 
 #define WHO_DIED_S 0.1
@@ -100,6 +101,25 @@ static void take_verdict(rdt_comm *comm, const struct rdt_verdict *v)
 	}
 }
 
+/* Without a verdict nobody knows whether a process of another host is gone, or the whole host, or
+ * this one's link: all its ranks are held for lost, as the rendezvous does with a silent host, so
+ * that the ranks of this host come to the same. */
+static void lose_hosts(rdt_comm *comm)
+{
+	char lost[128];
+	size_t n = strlen(comm->failure);
+
+	if (comm->failed == RDT_ERR_PEER_LOST && comm->host)
+		for (int r = 0; r < comm->size; r++)
+			for (int q = 0; q < comm->size && comm->peers[r].lost; q++)
+				if (comm->host[q] == comm->host[r] &&
+				    comm->host[q] != comm->host[comm->rank])
+					comm->peers[q].lost = true;
+	if (name_lost(comm, lost, sizeof(lost)) > 1)
+		snprintf(comm->failure + n, sizeof(comm->failure) - n,
+			 "; lost, as far as can be told without the rendezvous: %s", lost);
+}
+
 static void await_verdict(rdt_comm *comm)
 {
 	int64_t deadline = rdt_deadline(VERDICT_S);
@@ -151,6 +171,10 @@ int rdt_fail(rdt_comm *comm, int status, int rank, const char *format, ...)
 	if (comm->boot) {
 		tell(comm);
 		await_verdict(comm);
+		if (!comm->judged) {
+			lose_hosts(comm);
+			rdt_journal_last_words(comm);
+		}
 	}
 	rdt_info("communicator failed: %s: %s", rdt_strerror(comm->failed), comm->failure);
 	end_everything(comm);
@@ -198,6 +222,7 @@ int rdt_fail_watch(rdt_comm *comm)
 				 "made any more, and a rank on another host that dies is noticed "
 				 "only by its links",
 				 event.text);
+			rdt_journal_hurry(comm);
 			break;
 		}
 	}

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "lib/base/clock.h"
+#include "lib/bootstrap/address.h"
 
 #include "transfer.h"
 
@@ -15,9 +16,8 @@
 /* The first comparison, and the longest time between two. */
 #define FIRST_NS 50000000
 #define READ_NS 2000000 /* a read takes about so long */
-#define LONGEST_NS 1000000000
-#define LONGEST_ALONE_NS 250000000
-#define ANSWER_ALONE_NS 2000000000
+#define LONGEST_NS 500000000
+#define LONGEST_ALONE_NS 100000000
 
 struct entry {
 	uint64_t sequence; /* written last; 0: never used */
@@ -28,7 +28,15 @@ struct entry {
 	uint32_t zero;
 };
 
-/* What is published: the entries, and behind them room where one of a peer's can land. */
+/* What a rank that has failed leaves for those of its host, when the rendezvous cannot tell them.
+ */
+struct last_words {
+	int32_t status;	      /* written last; 0: nothing yet */
+	unsigned char lost[]; /* one bit a rank */
+};
+
+/* What is published: the entries, and behind them room where one of a peer's can land; then a
+ * rank's last words, and room for a peer's. */
 struct published {
 	struct entry entries[ENTRIES];
 	struct entry landing;
@@ -54,6 +62,21 @@ struct rdt_journal {
 	int64_t reading_since;
 };
 
+static size_t words_bytes(const rdt_comm *comm)
+{
+	return (sizeof(struct last_words) + ((size_t)comm->size + 7) / 8 + 7) / 8 * 8;
+}
+
+static size_t published_bytes(const rdt_comm *comm)
+{
+	return sizeof(struct published) + 2 * words_bytes(comm);
+}
+
+static struct last_words *own_words(const rdt_comm *comm)
+{
+	return (struct last_words *)(comm->journal->own + 1);
+}
+
 int rdt_journal_open(rdt_comm *comm)
 {
 	struct rdt_journal *j = calloc(1, sizeof(*j));
@@ -69,7 +92,7 @@ int rdt_journal_open(rdt_comm *comm)
 	j->readers = calloc((size_t)comm->size, sizeof(*j->readers));
 	if (!j->readers)
 		return rdt_err(RDT_ERR_NOMEM, "out of memory for a journal");
-	status = rdt_block_map(sizeof(*j->own), false, &j->mem.block);
+	status = rdt_block_map(published_bytes(comm), false, &j->mem.block);
 	if (status)
 		return status;
 	j->own = j->mem.block.base;
@@ -77,10 +100,11 @@ int rdt_journal_open(rdt_comm *comm)
 		const struct rdt_transport_ops *ops = comm->transports[t].ops;
 		size_t n = 0;
 
-		status = ops->mem_register(comm->transports[t].handle, j->own, sizeof(*j->own),
-					   j->mem.block.memfd, 0, &j->mem.handle[t]);
+		status =
+			ops->mem_register(comm->transports[t].handle, j->own, published_bytes(comm),
+					  j->mem.block.memfd, 0, &j->mem.handle[t]);
 		if (!status)
-			status = ops->mem_export(j->mem.handle[t], j->own, sizeof(*j->own),
+			status = ops->mem_export(j->mem.handle[t], j->own, published_bytes(comm),
 						 RDT_ACCESS_GET, blob + at + 1, &n);
 		if (status)
 			return status;
@@ -204,12 +228,69 @@ static bool same(const struct entry *a, const struct entry *b)
 	       a->op == b->op && a->form == b->form;
 }
 
-/* Without the rendezvous nobody tells that a host has fallen silent. Then entries that were seen
- * are read again now and then: a read that nobody answers fails. */
+/* Without the rendezvous nobody tells that a host has fallen silent, or that another rank has given
+ * up. Then entries that were seen are read again now and then: a read that nobody answers fails. */
 static bool is_alone(const rdt_comm *comm)
 {
 	return comm->boot_ops->fd(comm->boot) < 0;
 }
+
+/* ---- last words ------------------------------------------------------------------------------ */
+
+void rdt_journal_last_words(rdt_comm *comm)
+{
+	struct last_words *words;
+
+	if (!comm->journal || !comm->journal->own)
+		return;
+	words = own_words(comm);
+	for (int r = 0; r < comm->size; r++)
+		words->lost[r / 8] |= (unsigned char)(comm->peers[r].lost << (r % 8));
+	__atomic_store_n(&words->status, comm->failed, __ATOMIC_RELEASE);
+}
+
+/* What a peer of this host has left, into *words; false: nothing. Mapped memory is read at once. */
+static bool read_words(rdt_comm *comm, int rank, struct last_words *words)
+{
+	struct rdt_journal *j = comm->journal;
+	const struct rdt_peer *peer = &comm->peers[rank];
+	const struct rdt_transport_ops *ops = comm->transports[peer->transport].ops;
+
+	words->status = 0;
+	if (!j->readers[rank].remote || !ops->mem_map)
+		return false;
+	/* Twice: what was written before the status is there when that is. */
+	for (int i = 0; i < 2; i++)
+		if (ops->get(peer->ep, j->readers[rank].remote, sizeof(struct published), words,
+			     j->mem.handle[peer->transport], words_bytes(comm)) ||
+		    !words->status)
+			return false;
+	return true;
+}
+
+static int hear_last_words(rdt_comm *comm)
+{
+	struct last_words *words = (void *)((char *)own_words(comm) + words_bytes(comm));
+
+	for (int r = 0; r < comm->size; r++) {
+		int status;
+
+		if (!read_words(comm, r, words))
+			continue;
+		status = words->status;
+		if (status != RDT_ERR_PEER_LOST && status != RDT_ERR_UNREACHABLE)
+			status = RDT_ERR_ABORTED;
+		for (int q = 0; q < comm->size; q++)
+			if (words->lost[q / 8] >> (q % 8) & 1)
+				rdt_fail_suspect(comm, q);
+		return rdt_fail(comm, status, -1,
+				"rank %d has given up (%s), and the rendezvous cannot say more", r,
+				rdt_strerror(words->status));
+	}
+	return 0;
+}
+
+/* ---- comparing with those that one waits for ------------------------------------------------- */
 
 /* Compares one entry of a peer with this rank's of the same number. */
 static int judge(rdt_comm *comm, int rank, uint64_t sequence, const struct entry *theirs)
@@ -220,6 +301,8 @@ static int judge(rdt_comm *comm, int rank, uint64_t sequence, const struct entry
 	char a[160], b[160];
 
 	j->below = 0;
+	if (sequence == 0)
+		return 0;
 	if (theirs->sequence != sequence || mine->sequence != sequence) {
 		/* It has not come there, or both have gone on since. */
 		reader->behind = j->round;
@@ -351,6 +434,22 @@ static rdt_plan *oldest_after(const rdt_comm *comm, uint64_t sequence)
 	return oldest;
 }
 
+/* A read that tells no more than that the peer's host answers: a message has no entry. */
+static void knock(void *arg, int rank)
+{
+	struct waited *w = arg;
+	struct rdt_journal *j = w->comm->journal;
+	struct reader *reader = &j->readers[rank];
+
+	if (w->status || w->comm->failed || j->reading >= 0 || !reader->remote ||
+	    reader->behind == j->round)
+		return;
+	reader->behind = j->round; /* once in a round */
+	w->status = begin_read(w->comm, rank, 0);
+	if (!w->status)
+		w->status = end_read(w->comm);
+}
+
 static int compare_all(rdt_comm *comm)
 {
 	struct waited w = { .comm = comm };
@@ -358,6 +457,8 @@ static int compare_all(rdt_comm *comm)
 	for (rdt_plan *plan = comm->active; plan; plan = plan->next_active) {
 		if (plan->wire)
 			w.status = rdt_transfer_check(plan);
+		if (plan->wire && is_alone(comm))
+			rdt_engine_waits_for(&plan->program, knock, &w);
 		if (w.status || comm->failed)
 			return w.status; /* which ends the list */
 	}
@@ -383,12 +484,14 @@ int rdt_journal_compare(rdt_comm *comm)
 	}
 	if (j->reading < 0)
 		j->round++;
+	if (is_alone(comm) && hear_last_words(comm) < 0)
+		return comm->failed;
 	status = read_on(comm);
 	/* Not every device gives up what it cannot send. */
 	if (!status && !comm->failed && j->reading >= 0 && is_alone(comm) &&
-	    now - j->reading_since > ANSWER_ALONE_NS)
+	    now - j->reading_since > rdt_keepalive() * 1000000000ll)
 		return rdt_fail(comm, RDT_ERR_PEER_LOST, j->reading,
-				"rank %d has not answered rank %d for %.0f s, and the rendezvous "
+				"rank %d has not answered rank %d for %.1f s, and the rendezvous "
 				"is gone: is the link of this host down? (`rdma link`)",
 				j->reading, comm->rank, (double)(now - j->reading_since) / 1e9);
 	if (!status && !comm->failed)
@@ -405,6 +508,16 @@ int rdt_journal_compare(rdt_comm *comm)
 	j->interval = j->interval * 2 > longest ? longest : j->interval * 2;
 	j->next = now + j->interval;
 	return 0;
+}
+
+void rdt_journal_hurry(rdt_comm *comm)
+{
+	struct rdt_journal *j = comm->journal;
+
+	if (!j)
+		return;
+	j->interval = LONGEST_ALONE_NS;
+	j->next = rdt_now();
 }
 
 int64_t rdt_journal_next(const rdt_comm *comm)

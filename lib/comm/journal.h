@@ -9,6 +9,9 @@
  * the other rank is busy elsewhere, and nothing travels while all is well. That no wrong sum can
  * come of a mismatch is the plans' business: a notification belongs to a plan, and a plan to a
  * call.
+ *
+ * When the rendezvous is gone the same reads tell that a host has fallen silent, since nobody
+ * answers them, and what a rank of this host has failed by.
  */
 #ifndef RDT_JOURNAL_H
 #define RDT_JOURNAL_H
@@ -39,6 +42,10 @@ uint64_t rdt_journal_note(rdt_comm *comm, const struct rdt_call *call, enum rdt_
  * communicator has failed.
  */
 int rdt_journal_compare(rdt_comm *comm);
+/* The rendezvous is gone: from now on it tells nothing, so looks are closer together. */
+void rdt_journal_hurry(rdt_comm *comm);
+/* This rank has failed, and without the rendezvous: the others of its host find here why. */
+void rdt_journal_last_words(rdt_comm *comm);
 /* When to come again for that (rdt_now() time); INT64_MAX: there is nothing to compare. */
 int64_t rdt_journal_next(const rdt_comm *comm);
 

@@ -196,16 +196,26 @@ static struct pollfd *hook_fds(void *arg, int *n)
 	return comm->fds;
 }
 
+/* What one who waits does now and then: asks whether the rendezvous is there, and what the others
+ * are doing. */
+static int look_around(rdt_comm *comm)
+{
+	int status = 0;
+
+	if (comm->boot && rdt_now() >= comm->boot_ops->watch_by(comm->boot))
+		status = rdt_fail_watch(comm);
+	return status < 0 ? status : rdt_journal_compare(comm);
+}
+
 static int hook_arm(void *arg)
 {
 	rdt_comm *comm = arg;
-	int judged = rdt_journal_compare(comm);
+	int status = look_around(comm);
 
-	if (judged < 0)
-		return judged;
+	if (status < 0)
+		return status;
 	for (int t = 0; t < comm->n_transports; t++) {
-		int status = comm->transports[t].ops->arm(comm->transports[t].handle);
-
+		status = comm->transports[t].ops->arm(comm->transports[t].handle);
 		if (status < 0)
 			return fail(comm, status);
 		if (status)
@@ -216,9 +226,12 @@ static int hook_arm(void *arg)
 
 static int64_t hook_wake_by(void *arg)
 {
-	int64_t journal = rdt_journal_next(arg), transfer = rdt_transfer_next(arg);
+	rdt_comm *comm = arg;
+	int64_t journal = rdt_journal_next(comm), transfer = rdt_transfer_next(comm),
+		boot = comm->boot ? comm->boot_ops->watch_by(comm->boot) : INT64_MAX, by;
 
-	return journal < transfer ? journal : transfer;
+	by = journal < transfer ? journal : transfer;
+	return by < boot ? by : boot;
 }
 
 static int hook_woken(void *arg, struct pollfd *fds, int n)
@@ -277,7 +290,7 @@ int rdt_progress_test(rdt_comm *comm)
 	if (n == 0 && rdt_now() - comm->glanced > GLANCE_NS) {
 		n = rdt_progress_glance(comm);
 		if (n == 0)
-			n = rdt_journal_compare(comm);
+			n = look_around(comm);
 		/* What the glance woke up may have been the last thing missing. */
 		if (n == 0)
 			n = rdt_progress(comm);

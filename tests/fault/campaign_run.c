@@ -8,15 +8,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -275,39 +272,19 @@ static void kill_first(struct run *run)
 	kill(run->shared->rank[first].pid, SIGKILL);
 }
 
-/* The soft-RoCE device of Linux 6.1 receives nothing any more after its link was down: there has to
- * be another one, with its address's GID. */
-static const char link_up[] =
-	"ip link set eth0 up && rdma link delete rxe0 && rdma link add rxe0 type rxe netdev eth0 "
-	"&& "
-	"for i in $(seq 100); do grep -q ':ffff:0a63' /sys/class/infiniband/rxe0/ports/1/gids/* "
-	"2>/dev/null && exit 0; sleep 0.1; done; exit 1";
-
-/* Without a command, which may take its time on a busy machine. */
-static bool take_down(void)
-{
-	struct ifreq request = { .ifr_name = "eth0" };
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	bool ok = ioctl(fd, SIOCGIFFLAGS, &request) == 0;
-
-	request.ifr_flags &= ~IFF_UP;
-	ok = ok && ioctl(fd, SIOCSIFFLAGS, &request) == 0;
-	close(fd);
-	return ok;
-}
-
-/* Host 1 cuts itself off, or ends that. */
+/* Host 1 cuts itself off, or ends that: by its cable (ci/soft-roce), or by dropping all that comes
+ * and goes. */
 static void cut_link(const struct run *run, bool cut)
 {
-	bool down = strcmp(run->options->link, "down") == 0, ok;
-	const char *command = down  ? link_up
-			      : cut ? "chrt -f 50 tc qdisc replace dev eth0 root netem loss 100%"
-				    : "tc qdisc del dev eth0 root";
+	bool down = strcmp(run->options->link, "down") == 0;
+	const char *command = down && cut ? "/run/soft-roce/cable down"
+			      : down	  ? "/run/soft-roce/cable up"
+			      : cut	  ? "tc qdisc replace dev eth0 root netem loss 100%; "
+					    "tc qdisc add dev eth0 ingress && "
+					    "tc filter add dev eth0 ingress matchall action drop"
+				    : "tc qdisc del dev eth0 root; tc qdisc del dev eth0 ingress";
 
-	if (run->options->host != 1)
-		return;
-	ok = down && cut ? take_down() : system(command) == 0;
-	if (!ok)
+	if (run->options->host == 1 && system(command) != 0)
 		fprintf(stderr, "the link could not be %s\n", cut ? "cut" : "restored");
 }
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # One of two hosts, and what can go wrong between them: ranks that are killed or stopped, a link that
-# is cut or drops everything, and one that loses, delays and reorders packets, over which training
+# is pulled or drops everything, and one that loses, delays and reorders packets, over which training
 # must end with the same parameters. Run by
 # `ci/soft-roce --hosts 2 -- tests/verbs/two_hosts_faults.sh BUILD_DIR [RUNS [PART...]]`.
 set -euo pipefail
