@@ -5,7 +5,7 @@
  *
  *	create.c    meet the others, leave
  *	split.c     rdt_comm_split
- *	window.c    rdt_window: one-sided access, by a communicator of its own
+ *	window*.c   rdt_window: one-sided access, by a communicator of its own; window_parts.h
  *	regroup.c   rdt_comm_shrink, rdt_comm_grow, newcomers
  *	config.c    RDTRAIN_*
  *	hosts.c     who is on which host
