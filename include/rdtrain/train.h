@@ -554,14 +554,16 @@ int rdt_lock_create(rdt_comm *comm, rdt_window *window, int home, size_t offset,
 		    rdt_lock **lock);
 /*
  * Waits for the lock, `timeout_s` seconds at most: TIMEOUT. Who then comes back keeps its place in
- * line, unless it has been passed meanwhile. Errors: INVALID, PEER_LOST, TIMEOUT.
+ * line, unless it has been passed meanwhile. Errors: INVALID, PEER_LOST, TIMEOUT, NO_DEVICE
+ * (the device has no atomics).
  */
 int rdt_lock_acquire(rdt_lock *lock, double timeout_s);
-/* Begins the lease anew. TIMEOUT: it was over, and the lock is another's. */
+/* Begins the lease anew. TIMEOUT: it was over, and the lock is another's. Errors: as acquire. */
 int rdt_lock_renew(rdt_lock *lock);
 /*
- * Flushes the window, then gives the lock to the next. TIMEOUT: as above. The lock is released
- * whatever is returned.
+ * Flushes the window, then gives the lock to the next. TIMEOUT: as above. PEER_LOST also when
+ * something that was put under the lock went to a lost rank. The lock is released whatever is
+ * returned.
  */
 int rdt_lock_release(rdt_lock *lock);
 /* The number under which this rank holds, or held, the lock. */
