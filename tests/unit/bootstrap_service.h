@@ -263,10 +263,12 @@ static inline struct rdt_message raw_receive(struct rdt_channel *c)
 {
 	struct rdt_message m;
 
-	if (rdt_channel_receive(c, &m, rdt_deadline(LONG))) {
-		print_error("no message: %s\n", c->why);
-		fail();
-	}
+	do
+		if (rdt_channel_receive(c, &m, rdt_deadline(LONG))) {
+			print_error("no message: %s\n", c->why);
+			fail();
+		}
+	while (m.type == RDT_MSG_PULSE); /* which may come at any time */
 	return m;
 }
 
