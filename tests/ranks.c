@@ -21,7 +21,7 @@
 
 struct shared {
 	int port; /* 0: not up yet; -1: failed */
-	pid_t pids[RANKS_MAX];
+	pid_t pids[RANKS_MAX], service;
 	_Alignas(64) char page[4096];
 };
 
@@ -172,6 +172,7 @@ bool ranks_run_result(int n, double seconds, int (*fn)(int rank, int n, void *ar
 	if (shared == MAP_FAILED)
 		return false;
 	service = spawn(serve);
+	__atomic_store_n(&shared->service, service, __ATOMIC_RELEASE);
 	while (__atomic_load_n(&shared->port, __ATOMIC_ACQUIRE) == 0 && rdt_now() < deadline)
 		usleep(200);
 	if (shared->port <= 0)
@@ -192,7 +193,8 @@ bool ranks_run_result(int n, double seconds, int (*fn)(int rank, int n, void *ar
 	}
 	ok = reap(n, deadline, result);
 out:
-	if (service > 0) {
+	/* It may have been killed and reaped. */
+	if (service > 0 && waitpid(service, NULL, WNOHANG) == 0) {
 		kill(service, SIGKILL);
 		waitpid(service, NULL, 0);
 	}
@@ -211,6 +213,11 @@ bool ranks_run(int n, double seconds, int (*fn)(int rank, int n, void *arg), voi
 pid_t ranks_pid(int rank)
 {
 	return shared->pids[rank];
+}
+
+void ranks_kill_service(void)
+{
+	kill(shared->service, SIGKILL);
 }
 
 void *ranks_shared(void)

@@ -43,6 +43,9 @@ bool ranks_checked(void);
 /* Inside a rank: the process id of another. */
 pid_t ranks_pid(int rank);
 
+/* Inside a rank: kills the rendezvous service. */
+void ranks_kill_service(void);
+
 /* A page of memory that all ranks of a run share, zeroed at the start. */
 void *ranks_shared(void);
 

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
@@ -65,6 +66,9 @@ __attribute__((format(printf, 2, 3))) static int die(struct rdt_channel *c, cons
 void rdt_channel_give_up(struct rdt_channel *c, const char *why)
 {
 	(void)die(c, "%s", why);
+	/* Should the other side be there after all, it learns that this one has gone. */
+	if (c->fd >= 0)
+		shutdown(c->fd, SHUT_RDWR);
 }
 
 /* What an SSL call that did not succeed wants: 0 with *events to poll for, or dead. */

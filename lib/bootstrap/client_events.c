@@ -65,6 +65,8 @@ int64_t rdt_client_watch_by(struct rdt_bootstrap *b)
 {
 	struct client *c = self(b);
 
+	if (c->have)
+		return 0;
 	return c->channel.dead ? INT64_MAX : c->pulse.look_at;
 }
 

@@ -48,12 +48,13 @@ static bool has_not_answered(struct rdt_pulse *pulse, const struct tcp_info *inf
 
 enum rdt_pulse_found rdt_pulse_look(struct rdt_pulse *pulse, int fd, int64_t now)
 {
-	uint32_t limit = (uint32_t)rdt_keepalive() * 1000;
 	struct tcp_info info = { 0 };
 	socklen_t length = sizeof(info);
 
 	if (now < pulse->look_at)
 		return RDT_PULSE_WELL;
+	if (!pulse->limit_ms)
+		pulse->limit_ms = (uint32_t)rdt_keepalive() * 1000;
 	if (now - pulse->look_at > AWAY_NS)
 		begin(pulse);
 	pulse->look_at = now + RDT_PULSE_MS * MS;
@@ -62,10 +63,10 @@ enum rdt_pulse_found rdt_pulse_look(struct rdt_pulse *pulse, int fd, int64_t now
 	pulse->silent_ms = info.tcpi_last_ack_recv < info.tcpi_last_data_recv
 				   ? info.tcpi_last_ack_recv
 				   : info.tcpi_last_data_recv;
-	if (pulse->silent_ms < limit) {
+	if (pulse->silent_ms < pulse->limit_ms) {
 		begin(pulse);
-		if (limit - pulse->silent_ms > RDT_PULSE_MS)
-			pulse->look_at = now + (limit - pulse->silent_ms) * MS;
+		if (pulse->limit_ms - pulse->silent_ms > RDT_PULSE_MS)
+			pulse->look_at = now + (pulse->limit_ms - pulse->silent_ms) * MS;
 		return RDT_PULSE_WELL;
 	}
 	if (has_not_answered(pulse, &info))

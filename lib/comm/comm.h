@@ -410,6 +410,8 @@ int rdt_fail(rdt_comm *comm, int status, int rank, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 /* Before rdt_fail: this rank was waited for, too. */
 void rdt_fail_suspect(rdt_comm *comm, int rank);
+/* A failure that all ranks have alike; another is its rank's own, and the others' ABORTED. */
+bool rdt_is_everybodys(int status);
 /* The failure again, as the answer to another call. */
 int rdt_fail_again(rdt_comm *comm);
 /* Takes events of the rendezvous; negative: failed. */

@@ -69,7 +69,7 @@ static int name_lost(const rdt_comm *comm, char *text, size_t size)
 	return count;
 }
 
-static bool everybodys(int status)
+bool rdt_is_everybodys(int status)
 {
 	return status == RDT_ERR_PEER_LOST || status == RDT_ERR_TIMEOUT ||
 	       status == RDT_ERR_MISMATCH || status == RDT_ERR_CORRUPT || status == RDT_ERR_ABORTED;
@@ -84,12 +84,12 @@ static void take_verdict(rdt_comm *comm, const struct rdt_verdict *v)
 	for (int r = 0; r < comm->size; r++)
 		comm->peers[r].lost = v->lost[r / 8] >> (r % 8) & 1;
 	/* What is wrong with this rank alone it knows better. */
-	if (!everybodys(comm->failed))
+	if (!rdt_is_everybodys(comm->failed))
 		return;
 	if (!mine) {
 		/* A loss, a deadline, a mismatch and a corruption are everybody's; what else ended
 		 * that rank was its own. */
-		comm->failed = everybodys(v->status) ? v->status : RDT_ERR_ABORTED;
+		comm->failed = rdt_is_everybodys(v->status) ? v->status : RDT_ERR_ABORTED;
 		snprintf(comm->failure, sizeof(comm->failure),
 			 v->rank < 0 ? "%s" : "%s (told by rank %d)", v->text, v->rank);
 	}
@@ -102,8 +102,8 @@ static void take_verdict(rdt_comm *comm, const struct rdt_verdict *v)
 }
 
 /* Without a verdict nobody knows whether a process of another host is gone, or the whole host, or
- * this one's link: all its ranks are held for lost, as the rendezvous does with a silent host, so
- * that the ranks of this host come to the same. */
+ * this one's link: with one rank of a host all are held for lost, as the rendezvous does with a
+ * silent host, so that the ranks of this host come to the same. */
 static void lose_hosts(rdt_comm *comm)
 {
 	char lost[128];
@@ -246,7 +246,11 @@ static void ask_who_died(rdt_comm *comm)
 	while (comm->boot && !comm->failed && rdt_now() < deadline) {
 		struct pollfd fd = { .fd = comm->boot_ops->fd(comm->boot), .events = POLLIN };
 
-		if (fd.fd < 0 || rdt_fail_watch(comm) < 0)
+		if (fd.fd < 0) {
+			rdt_journal_hear(comm); /* it may have said so itself */
+			return;
+		}
+		if (rdt_fail_watch(comm) < 0)
 			return;
 		poll(&fd, 1, rdt_left_ms(deadline));
 	}

@@ -15,6 +15,7 @@
 #define ENTRIES 1024
 /* The first comparison, and the longest time between two. */
 #define FIRST_NS 50000000
+#define BLOB_MAX (RDT_TRANSPORTS * (1 + RDT_EXPORT_MAX))
 #define READ_NS 2000000 /* a read takes about so long */
 #define LONGEST_NS 500000000
 #define LONGEST_ALONE_NS 100000000
@@ -60,6 +61,8 @@ struct rdt_journal {
 	int reading; /* the rank; -1: none */
 	uint64_t reading_for, reading_until;
 	int64_t reading_since;
+	int64_t answer_ns; /* a host that has not answered for so long is silent: RDTRAIN_KEEPALIVE
+			    */
 };
 
 static size_t words_bytes(const rdt_comm *comm)
@@ -80,7 +83,7 @@ static struct last_words *own_words(const rdt_comm *comm)
 int rdt_journal_open(rdt_comm *comm)
 {
 	struct rdt_journal *j = calloc(1, sizeof(*j));
-	unsigned char blob[RDT_TRANSPORTS * (1 + RDT_EXPORT_MAX)];
+	unsigned char blob[BLOB_MAX];
 	size_t at = 0;
 	int status;
 
@@ -88,6 +91,7 @@ int rdt_journal_open(rdt_comm *comm)
 		return rdt_err(RDT_ERR_NOMEM, "out of memory for a journal");
 	comm->journal = j;
 	j->reading = -1;
+	j->answer_ns = rdt_keepalive() * 1000000000ll;
 	j->next = INT64_MAX;
 	j->readers = calloc((size_t)comm->size, sizeof(*j->readers));
 	if (!j->readers)
@@ -134,19 +138,13 @@ void rdt_journal_close(rdt_comm *comm)
 	comm->journal = NULL;
 }
 
-int rdt_journal_reach(rdt_comm *comm, int rank, int64_t deadline)
+static int take_journal(rdt_comm *comm, int rank, const unsigned char *blob, size_t length)
 {
 	struct reader *reader = &comm->journal->readers[rank];
 	const struct rdt_peer *peer = &comm->peers[rank];
-	unsigned char blob[RDT_TRANSPORTS * (1 + RDT_EXPORT_MAX)];
-	size_t length = sizeof(blob), at = 0;
+	size_t at = 0;
 	int status;
 
-	if (reader->remote)
-		return 0;
-	status = rdt_peers_get(comm, rank, "journal", blob, &length, deadline);
-	if (status)
-		return status;
 	for (int t = 0; t < peer->transport && at < length; t++)
 		at += 1 + (size_t)blob[at];
 	if (at >= length || blob[at] > length - at - 1)
@@ -155,6 +153,32 @@ int rdt_journal_reach(rdt_comm *comm, int rank, int64_t deadline)
 	status = comm->transports[peer->transport].ops->mem_import(peer->ep, blob + at + 1,
 								   blob[at], &reader->remote);
 	return rdt_fail_peer(comm, rank, status);
+}
+
+int rdt_journal_reach(rdt_comm *comm, int rank, int64_t deadline)
+{
+	unsigned char blob[BLOB_MAX];
+	size_t length = sizeof(blob);
+	int status;
+
+	if (comm->journal->readers[rank].remote)
+		return 0;
+	status = rdt_peers_get(comm, rank, "journal", blob, &length, deadline);
+	return status ? status : take_journal(comm, rank, blob, length);
+}
+
+int rdt_journal_look(rdt_comm *comm, int rank)
+{
+	unsigned char blob[BLOB_MAX];
+	size_t length = sizeof(blob);
+	int status;
+
+	if (!comm->journal || comm->journal->readers[rank].remote)
+		return 0;
+	status = comm->boot_ops->look(comm->boot, rank, "journal", blob, &length);
+	if (status <= 0)
+		return status;
+	return take_journal(comm, rank, blob, length < sizeof(blob) ? length : sizeof(blob));
 }
 
 uint64_t rdt_journal_note(rdt_comm *comm, const struct rdt_call *call, enum rdt_journal_form form,
@@ -228,14 +252,14 @@ static bool same(const struct entry *a, const struct entry *b)
 	       a->op == b->op && a->form == b->form;
 }
 
+/* ---- last words ------------------------------------------------------------------------------ */
+
 /* Without the rendezvous nobody tells that a host has fallen silent, or that another rank has given
  * up. Then entries that were seen are read again now and then: a read that nobody answers fails. */
 static bool is_alone(const rdt_comm *comm)
 {
 	return comm->boot_ops->fd(comm->boot) < 0;
 }
-
-/* ---- last words ------------------------------------------------------------------------------ */
 
 void rdt_journal_last_words(rdt_comm *comm)
 {
@@ -254,11 +278,14 @@ static bool read_words(rdt_comm *comm, int rank, struct last_words *words)
 {
 	struct rdt_journal *j = comm->journal;
 	const struct rdt_peer *peer = &comm->peers[rank];
-	const struct rdt_transport_ops *ops = comm->transports[peer->transport].ops;
+	const struct rdt_transport_ops *ops;
 
-	words->status = 0;
-	if (!j->readers[rank].remote || !ops->mem_map)
+	if (!j->readers[rank].remote) /* this rank itself, too */
 		return false;
+	ops = comm->transports[peer->transport].ops;
+	if (!ops->mem_map)
+		return false;
+	words->status = 0;
 	/* Twice: what was written before the status is there when that is. */
 	for (int i = 0; i < 2; i++)
 		if (ops->get(peer->ep, j->readers[rank].remote, sizeof(struct published), words,
@@ -268,20 +295,23 @@ static bool read_words(rdt_comm *comm, int rank, struct last_words *words)
 	return true;
 }
 
-static int hear_last_words(rdt_comm *comm)
+int rdt_journal_hear(rdt_comm *comm)
 {
-	struct last_words *words = (void *)((char *)own_words(comm) + words_bytes(comm));
+	struct last_words *words;
 
+	if (!comm->journal || !is_alone(comm))
+		return 0;
+	words = (void *)((char *)own_words(comm) + words_bytes(comm));
 	for (int r = 0; r < comm->size; r++) {
 		int status;
 
 		if (!read_words(comm, r, words))
 			continue;
 		status = words->status;
-		if (status != RDT_ERR_PEER_LOST && status != RDT_ERR_UNREACHABLE)
+		if (status != RDT_ERR_UNREACHABLE && !rdt_is_everybodys(status))
 			status = RDT_ERR_ABORTED;
 		for (int q = 0; q < comm->size; q++)
-			if (words->lost[q / 8] >> (q % 8) & 1)
+			if (q != comm->rank && words->lost[q / 8] >> (q % 8) & 1)
 				rdt_fail_suspect(comm, q);
 		return rdt_fail(comm, status, -1,
 				"rank %d has given up (%s), and the rendezvous cannot say more", r,
@@ -484,12 +514,12 @@ int rdt_journal_compare(rdt_comm *comm)
 	}
 	if (j->reading < 0)
 		j->round++;
-	if (is_alone(comm) && hear_last_words(comm) < 0)
+	if (rdt_journal_hear(comm) < 0)
 		return comm->failed;
 	status = read_on(comm);
 	/* Not every device gives up what it cannot send. */
 	if (!status && !comm->failed && j->reading >= 0 && is_alone(comm) &&
-	    now - j->reading_since > rdt_keepalive() * 1000000000ll)
+	    now - j->reading_since > j->answer_ns)
 		return rdt_fail(comm, RDT_ERR_PEER_LOST, j->reading,
 				"rank %d has not answered rank %d for %.1f s, and the rendezvous "
 				"is gone: is the link of this host down? (`rdma link`)",

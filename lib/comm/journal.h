@@ -32,6 +32,8 @@ void rdt_journal_close(rdt_comm *comm);
 
 /* Makes the journal of a connected peer readable from here. */
 int rdt_journal_reach(rdt_comm *comm, int rank, int64_t deadline);
+/* The same without waiting for it: it is there, when the peer is, or it is for another time. */
+int rdt_journal_look(rdt_comm *comm, int rank);
 
 /* Writes the next operation down; its number. `plan` is that of FORM_START. */
 uint64_t rdt_journal_note(rdt_comm *comm, const struct rdt_call *call, enum rdt_journal_form form,
@@ -46,6 +48,8 @@ int rdt_journal_compare(rdt_comm *comm);
 void rdt_journal_hurry(rdt_comm *comm);
 /* This rank has failed, and without the rendezvous: the others of its host find here why. */
 void rdt_journal_last_words(rdt_comm *comm);
+/* Without the rendezvous: has a rank of this host failed? Negative: so this communicator has. */
+int rdt_journal_hear(rdt_comm *comm);
 /* When to come again for that (rdt_now() time); INT64_MAX: there is nothing to compare. */
 int64_t rdt_journal_next(const rdt_comm *comm);
 

@@ -9,6 +9,7 @@
 #include "lib/base/clock.h"
 #include "lib/engine/check.h"
 
+#include "journal.h"
 #include "shape.h"
 
 /* How soon to look whether the other side has opened, and how seldom at last. */
@@ -185,7 +186,9 @@ static int look(rdt_comm *comm, int peer, struct rdt_pair *pair)
 		return rdt_err(RDT_ERR_NOMEM, "out of memory for sends to rank %d", peer);
 	key_for(key, sizeof(key), comm->rank);
 	comm->asking = true;
-	status = comm->boot_ops->look(comm->boot, peer, key, blob, &length);
+	status = rdt_journal_look(comm, peer);
+	if (status >= 0)
+		status = comm->boot_ops->look(comm->boot, peer, key, blob, &length);
 	comm->asking = false;
 	if (status > 0) {
 		rdt_bind_attach(pair->out, 0);
