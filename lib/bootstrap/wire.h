@@ -14,6 +14,7 @@
  *	REGROUP			GROUP			when a next generation is agreed on
  *	ABORT, BYE		VERDICT			when the job has failed
  *				EVENT			at any time after WELCOME
+ *	PULSE			PULSE			to who has been silent; TCP answers
  *
  * A request carries a number and its answer repeats it, so that an answer that comes after the
  * asker's deadline is known for what it is. A fence's number is its place in its rank's row of
