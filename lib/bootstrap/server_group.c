@@ -366,7 +366,10 @@ void rdt_srv_regroup(struct srv_conn *conn, const struct rdt_message *m)
 		rdt_srv_drop(conn, g ? "it came to regroup twice" : "no memory to regroup");
 		return;
 	}
-	rdt_srv_judge(job);
+	if (!admit) { /* a job that fails is not made larger: that hastens nothing */
+		member->answered = true;
+		rdt_srv_judge(job);
+	}
 	status = refusal(conn, g, admit, text);
 	if (status) {
 		refuse(conn, m, status, text);

@@ -179,7 +179,7 @@ struct srv_job {
 	char abort_text[RDT_TEXT_MAX];
 	unsigned char *suspects; /* one bit a rank; the lost, when the verdict has been given */
 	struct event *judge;
-	int waited_ms; /* before judging */
+	int wait_ms, waited_ms; /* before judging: the wait that runs, and those that are over */
 	bool judged;
 	struct srv_group *group; /* NULL: nobody has regrouped */
 	struct srv_store store;

@@ -7,8 +7,9 @@
  * A loss is judged after LOSS_MS, in which members that die together are found together. What falls
  * silent is often a whole host: members whose system has not even acknowledged the news, in
  * TIMEOUT_MS at most, are lost, too. One that computes or is stopped is not: its system does. After
- * a deadline the lost are those that do not answer: they are stopped, or busy elsewhere. Should all
- * answer, they are those that the first one had waited for.
+ * a deadline the lost are those that do not answer in TIMEOUT_MS: they are stopped, or busy
+ * elsewhere. Should all answer, or should the verdict be wanted earlier, they are those that the
+ * first one had waited for.
  */
 #include "lib/bootstrap/server_parts.h"
 
@@ -63,16 +64,18 @@ static bool all_answered(const struct srv_job *job)
 /* Fills job->suspects with the lost, once and for all. */
 static void find_lost(struct srv_job *job)
 {
-	bool late = job->abort_status == RDT_ERR_TIMEOUT && !all_answered(job);
-	/* A verdict that is wanted earlier knows nothing of that: it takes time to acknowledge. */
-	bool waited = job->abort_status == RDT_ERR_PEER_LOST && job->waited_ms >= TIMEOUT_MS;
+	/* A verdict that is wanted earlier knows nothing of silence: all need time to answer, or
+	 * their systems to acknowledge. */
+	bool waited = job->waited_ms >= TIMEOUT_MS;
+	bool late = waited && job->abort_status == RDT_ERR_TIMEOUT && !all_answered(job);
+	bool gone = waited && job->abort_status == RDT_ERR_PEER_LOST;
 
 	for (uint32_t r = 0; r < job->world; r++) {
 		struct srv_member *m = &job->members[r];
 		bool named = job->abort_status == RDT_ERR_PEER_LOST ||
 			     (job->abort_status == RDT_ERR_TIMEOUT && !late);
 		bool lost = m->state == SRV_LOST || (late && silent(m)) ||
-			    (named && is_suspect(job, r)) || (waited && unreached(m));
+			    (named && is_suspect(job, r)) || (gone && unreached(m));
 
 		m->lost = lost;
 		/* Who is held for dead must not come back; who is late may. */
@@ -105,7 +108,7 @@ static void wait_ms(struct srv_job *job, int ms)
 {
 	struct timeval t = { .tv_usec = ms * 1000 };
 
-	job->waited_ms += ms;
+	job->wait_ms = ms;
 	evtimer_add(job->judge, &t);
 }
 
@@ -115,6 +118,7 @@ static void on_judge(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	job->waited_ms += job->wait_ms;
 	if (job->abort_status == RDT_ERR_PEER_LOST && job->waited_ms < TIMEOUT_MS &&
 	    !all_reached(job))
 		wait_ms(job, LOSS_MS);

@@ -228,7 +228,10 @@ static void who_is_late_may_still_come(void **state)
 	}
 }
 
-/* Who comes to regroup does not wait for the verdict's time: it is given at once, and first. */
+/*
+ * Who comes to regroup does not wait for the verdict's time: it is given at once, and first. The
+ * others had no time to answer, and are not lost for that.
+ */
 static void the_verdict_comes_before_the_next_generation(void **state)
 {
 	struct rdt_message regroup = { .type = RDT_MSG_REGROUP, .number = 9, .flags = 60000 };
@@ -236,12 +239,39 @@ static void the_verdict_comes_before_the_next_generation(void **state)
 
 	(void)state;
 	service_hold(service);
-	say_abort(0, RDT_ERR_TIMEOUT, 0, "they did not come");
+	say_abort(0, RDT_ERR_TIMEOUT, 1 << 2, "2 did not come");
 	raw_send(c[0], regroup);
 	service_go_on(service);
 	m = raw_receive(c[0]);
 	assert_int_equal(m.type, RDT_MSG_VERDICT);
-	assert_int_equal(*(const unsigned char *)m.value, 0x1e); /* nobody else had answered */
+	assert_int_equal(*(const unsigned char *)m.value, 1 << 2);
+}
+
+/* It is told that the job has failed; the others have all of their time to answer. */
+static void who_comes_to_grow_a_job_that_fails_hastens_no_verdict(void **state)
+{
+	struct rdt_message grow = {
+		.type = RDT_MSG_REGROUP, .number = 9, .kind = RDT_REGROUP_ADMIT, .flags = 60000
+	};
+	struct rdt_message m;
+
+	(void)state;
+	service_hold(service);
+	say_abort(0, RDT_ERR_TIMEOUT, 1 << 2, "2 did not come");
+	raw_send(c[1], grow);
+	service_go_on(service);
+	do { /* no verdict before it */
+		m = raw_receive(c[1]);
+		assert_int_not_equal(m.type, RDT_MSG_VERDICT);
+	} while (m.type != RDT_MSG_GROUP);
+	assert_int_equal(m.number, 9);
+	assert_int_equal(m.status, RDT_ERR_ABORTED);
+	service_hold(service);
+	say_abort(1, RDT_ERR_ABORTED, 0, "as told");
+	say_abort(3, RDT_ERR_ABORTED, 0, "as told");
+	say_abort(4, RDT_ERR_ABORTED, 0, "as told");
+	service_go_on(service);
+	assert_verdict_of_all(RDT_ERR_TIMEOUT, 0, 1 << 2, "2 did not come");
 }
 
 /* The others' systems had no time yet to acknowledge the news: they are not lost for that. */
@@ -305,6 +335,7 @@ int main(void)
 		test(who_is_held_for_dead_must_not_come_back),
 		test(who_is_late_may_still_come),
 		test(the_verdict_comes_before_the_next_generation),
+		test(who_comes_to_grow_a_job_that_fails_hastens_no_verdict),
 		test(who_comes_to_regroup_at_once_makes_nobody_lost),
 		test(an_abort_that_names_ranks_outside_of_the_world_drops_its_sender),
 		test(an_abort_may_name_nobody_with_no_bytes_at_all),
