@@ -56,6 +56,30 @@ void rdt_address_text(const struct sockaddr *sa, socklen_t length, char *text, s
 		snprintf(text, room, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
 }
 
+struct in6_addr rdt_address_ip(const struct sockaddr *sa)
+{
+	struct in6_addr ip = { 0 };
+
+	if (sa->sa_family == AF_INET6) {
+		ip = ((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr;
+	} else {
+		const struct sockaddr_in *in = (const void *)sa;
+
+		ip.s6_addr[10] = ip.s6_addr[11] = 0xff;
+		memcpy(&ip.s6_addr[12], &in->sin_addr, 4);
+	}
+	return ip;
+}
+
+struct in6_addr rdt_address_network(const struct sockaddr *sa)
+{
+	struct in6_addr ip = rdt_address_ip(sa);
+
+	if (!IN6_IS_ADDR_V4MAPPED(&ip))
+		memset(&ip.s6_addr[8], 0, 8);
+	return ip;
+}
+
 static void set(int fd, int level, int option, int value)
 {
 	/* An option the kernel lacks costs speed or a later notice, not correctness. */

@@ -120,21 +120,6 @@ static void on_reap(evutil_socket_t fd, short what, void *arg)
 /* ---- limits -------------------------------------------------------------------------------------
  */
 
-static struct in6_addr ip_of(const struct sockaddr *sa)
-{
-	struct in6_addr ip = { 0 };
-
-	if (sa->sa_family == AF_INET6) {
-		ip = ((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr;
-	} else {
-		const struct sockaddr_in *in = (const void *)sa;
-
-		ip.s6_addr[10] = ip.s6_addr[11] = 0xff; /* as v6 writes v4 */
-		memcpy(&ip.s6_addr[12], &in->sin_addr, 4);
-	}
-	return ip;
-}
-
 /* The counters of an address. Those without connections are freed as the chain is walked, so that
  * the table holds no more than the connections do. */
 static struct srv_address *find_address(struct rdt_server *server, struct in6_addr ip)
@@ -149,7 +134,7 @@ static struct srv_address *find_address(struct rdt_server *server, struct in6_ad
 		a = *at;
 		if (!memcmp(&a->ip, &ip, sizeof(ip)))
 			return a;
-		if (a->all) {
+		if (a->all || a->strangers) {
 			at = &a->next;
 		} else {
 			*at = a->next;
@@ -165,16 +150,20 @@ static struct srv_address *find_address(struct rdt_server *server, struct in6_ad
 }
 
 /* Why this one may not come in, or NULL. */
-static const char *too_many(const struct rdt_server *server, const struct srv_address *a)
+static const char *too_many(const struct rdt_server *server, const struct srv_address *a,
+			    const struct srv_address *network)
 {
-	if (!a)
+	if (!a || !network)
 		return "no memory";
 	if (server->connections >= server->config.max_connections)
 		return "the limit of connections is reached; raise RLIMIT_NOFILE";
 	if (a->all >= server->config.max_per_address)
 		return "the limit of connections from its address is reached";
-	if (a->strangers >= server->config.max_strangers)
+	if (network->strangers >= server->config.max_strangers)
 		return "too many from its address are not authenticated yet";
+	/* The other half is for members. */
+	if (server->strangers >= (server->config.max_connections + 1) / 2)
+		return "too many from all addresses are not authenticated yet";
 	return NULL;
 }
 
@@ -182,13 +171,19 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 		      int length, void *arg)
 {
 	struct rdt_server *server = arg;
-	struct srv_address *address = find_address(server, ip_of(sa));
-	const char *why = too_many(server, address);
+	struct srv_address *address = find_address(server, rdt_address_ip(sa)), *network;
+	const char *why;
 	char peer[64];
 
 	(void)listener;
+	if (address)
+		address->all++; /* or it might be freed as the other is looked for */
+	network = find_address(server, rdt_address_network(sa));
+	if (address)
+		address->all--;
+	why = too_many(server, address, network);
 	rdt_address_text(sa, (socklen_t)length, peer, sizeof(peer));
-	if (!why && !rdt_srv_conn_new(server, fd, address, peer))
+	if (!why && !rdt_srv_conn_new(server, fd, address, network, peer))
 		why = "no memory";
 	if (why) {
 		rdt_srv_log_stranger(server, "dropped a stranger, %s: %s", peer, why);

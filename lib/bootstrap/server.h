@@ -34,7 +34,8 @@ struct rdt_server_config {
 	double handshake_s;	  /* from connect to a complete hello [5] */
 	unsigned max_connections; /* [what RLIMIT_NOFILE allows, less 64] */
 	unsigned max_per_address; /* connections from one address [4096] */
-	unsigned max_strangers;	  /* of those, not authenticated yet [256] */
+	unsigned max_strangers;	  /* not authenticated yet, from one (IPv6: one /64) [256]; of all
+				   * connections, half */
 	unsigned max_jobs;	  /* at the same time [1024] */
 	size_t max_store_bytes;	  /* keys and values of one job [256 MiB] */
 	size_t max_output_bytes;  /* waiting for one member to read them [16 MiB] */

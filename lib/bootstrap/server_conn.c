@@ -32,9 +32,12 @@ static struct timeval seconds(double s)
 
 static void no_stranger(struct srv_conn *conn)
 {
-	if (conn->stranger)
-		conn->address->strangers--;
+	if (conn->stranger) {
+		conn->network->strangers--;
+		conn->server->strangers--;
+	}
 	conn->stranger = false;
+	conn->network = NULL; /* which may be freed from now on */
 }
 
 /* ---- sending and dropping -----------------------------------------------------------------------
@@ -234,7 +237,7 @@ static bool find_key(struct rdt_psk_lookup *lookup)
 }
 
 bool rdt_srv_conn_new(struct rdt_server *server, int fd, struct srv_address *address,
-		      const char *peer)
+		      struct srv_address *network, const char *peer)
 {
 	struct srv_conn *conn = calloc(1, sizeof(*conn));
 	struct timeval t = seconds(server->config.handshake_s);
@@ -244,6 +247,7 @@ bool rdt_srv_conn_new(struct rdt_server *server, int fd, struct srv_address *add
 		return false;
 	conn->server = server;
 	conn->address = address;
+	conn->network = network;
 	conn->lookup.find = find_key;
 	snprintf(conn->peer, sizeof(conn->peer), "%s", peer);
 	conn->deadline = evtimer_new(server->base, on_deadline, conn);
@@ -271,7 +275,8 @@ bool rdt_srv_conn_new(struct rdt_server *server, int fd, struct srv_address *add
 	server->conns = conn;
 	server->connections++;
 	address->all++;
-	address->strangers++;
+	network->strangers++;
+	server->strangers++;
 	conn->stranger = true;
 	return true;
 

@@ -44,7 +44,10 @@ enum srv_state {
 	SRV_DOOMED,    /* freed by the loop's next turn */
 };
 
-/* How many connections one IP address has. */
+/*
+ * How many connections one IP address has, and how many strangers one network: a host of IPv6 may
+ * have all addresses of a network, and a cluster may be all in one.
+ */
 struct srv_address {
 	struct in6_addr ip;
 	unsigned all, strangers;
@@ -58,7 +61,7 @@ struct srv_conn {
 	enum srv_state state;
 	struct bufferevent *bev;
 	struct event *deadline;
-	struct srv_address *address;
+	struct srv_address *address, *network;
 	bool stranger; /* counted as such */
 	char peer[64]; /* "10.0.0.7:41234" */
 	struct rdt_psk_lookup lookup;
@@ -98,7 +101,7 @@ struct rdt_server {
 	BIO_METHOD *method;
 	struct srv_secrets *secrets;
 	int port;
-	unsigned connections, members, n_jobs;
+	unsigned connections, strangers, members, n_jobs;
 	bool was_empty; /* nothing to tell config.empty */
 	struct srv_conn *conns, *doomed;
 	struct srv_job *jobs;
@@ -118,7 +121,7 @@ void rdt_srv_log_stranger(struct rdt_server *server, const char *format, ...)
 
 /* Takes over the socket of a stranger. False, the socket still the caller's, without memory. */
 bool rdt_srv_conn_new(struct rdt_server *server, int fd, struct srv_address *address,
-		      const char *peer);
+		      struct srv_address *network, const char *peer);
 /* Frees it now: only for the loop's turn that frees the doomed, and for the end. */
 void rdt_srv_conn_free(struct srv_conn *conn);
 void rdt_srv_send(struct srv_conn *conn, const struct rdt_message *message);

@@ -152,24 +152,6 @@ static void logged(const char *words)
 	printf("  the service: %s\n", service->line);
 }
 
-/* A plain connection from another address of this host. */
-static int connect_from(const char *ip)
-{
-	struct sockaddr_in in = { .sin_family = AF_INET,
-				  .sin_port = htons((uint16_t)service->port) };
-	struct sockaddr_in from = { .sin_family = AF_INET };
-	struct timeval t = { .tv_sec = (time_t)LONG };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	assert_int_equal(inet_pton(AF_INET, ip, &from.sin_addr), 1);
-	assert_true(fd >= 0);
-	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t)), 0);
-	assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof(from)), 0);
-	assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof(in)), 0);
-	return fd;
-}
-
 /* ---- strangers without the key ----------------------------------------------------------------
  */
 
@@ -257,7 +239,7 @@ static void half_open_connections(void **state)
 
 	(void)state;
 	for (int i = 0; i < STRANGERS; i++)
-		fd[i] = connect_from("127.0.0.2");
+		fd[i] = tcp_connect_from(service, "127.0.0.2");
 	logged("too many from its address are not authenticated yet");
 	b = join(service, 0, 1); /* from 127.0.0.1 */
 	ops->close(b, true);
@@ -266,7 +248,7 @@ static void half_open_connections(void **state)
 		close(fd[i]);
 	}
 	logged("more in this second");
-	fd[0] = connect_from("127.0.0.2"); /* there is room again */
+	fd[0] = tcp_connect_from(service, "127.0.0.2"); /* there is room again */
 	assert_true(tcp_hung_up(fd[0]));
 	close(fd[0]);
 	logged("no complete TLS handshake within 0.3 s");

@@ -228,6 +228,86 @@ static void strangers_of_one_address_are_limited_and_members_do_not_count(void *
 	ops->close(d, true);
 }
 
+static int tcp_connect_v6(void)
+{
+	struct sockaddr_in6 in = { .sin6_family = AF_INET6,
+				   .sin6_port = htons((uint16_t)service->port),
+				   .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	struct timeval t = { .tv_sec = (time_t)LONG };
+	int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t)), 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof(in)), 0);
+	return fd;
+}
+
+static bool host_has_v6(void)
+{
+	struct sockaddr_in6 in = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool has = fd >= 0 && !bind(fd, (struct sockaddr *)&in, sizeof(in));
+
+	if (fd >= 0)
+		close(fd);
+	return has;
+}
+
+/* The members' own counters stay when the strangers' go. */
+static void strangers_and_members_over_v6_are_counted_apart(void **state)
+{
+	struct rdt_bootstrap *b[2];
+	struct rdt_identity id;
+	int fd[3];
+
+	(void)state;
+	if (!host_has_v6())
+		skip();
+	service = service_start((struct rdt_server_config){
+		.listen = "[::1]:0", .max_strangers = 2, .max_per_address = 4 });
+	for (int i = 0; i < 2; i++) {
+		id = identity(service, i, 2);
+		snprintf(id.rendezvous, sizeof(id.rendezvous), "[::1]:%d", service->port);
+		b[i] = join_as(&id);
+	}
+	for (int i = 0; i < 2; i++)
+		fd[i] = tcp_connect_v6();
+	fd[2] = tcp_connect_v6();
+	assert_true(tcp_hung_up(fd[2]));
+	assert_true(service_said(service, "the limit of connections from its address"));
+	ops->close(b[0], true);
+	assert_true(service_said(service, "rank 0 of job job"));
+	close(fd[2]);
+	fd[2] = tcp_connect_v6();
+	assert_true(tcp_hung_up(fd[2]));
+	assert_true(service_said(service, "too many from its address are not authenticated yet"));
+	for (int i = 0; i < 3; i++)
+		close(fd[i]);
+	ops->close(b[1], true);
+	service_end(service);
+}
+
+/* From wherever they come they leave half of the connections to members. */
+static void all_strangers_together_are_limited(void **state)
+{
+	struct rdt_bootstrap *b;
+	int fd[4];
+
+	(void)state;
+	fd[0] = tcp_connect_from(service, "127.0.0.2");
+	fd[1] = tcp_connect_from(service, "127.0.0.2");
+	fd[2] = tcp_connect_from(service, "127.0.0.3");
+	fd[3] = tcp_connect_from(service, "127.0.0.4");
+	assert_true(tcp_hung_up(fd[3]));
+	assert_true(service_said(service, "too many from all addresses are not authenticated yet"));
+	close(fd[0]);
+	assert_true(service_said(service, "hung up"));
+	b = join(service, 0, 1);
+	ops->close(b, true);
+	for (int i = 1; i < 4; i++)
+		close(fd[i]);
+}
+
 static void connections_are_limited_and_a_worker_retries_until_there_is_room(void **state)
 {
 	struct rdt_bootstrap *b[6];
@@ -324,6 +404,8 @@ int main(void)
 		test(messages_out_of_order_drop_their_sender),
 		test_with(start_small,
 			  strangers_of_one_address_are_limited_and_members_do_not_count),
+		cmocka_unit_test(strangers_and_members_over_v6_are_counted_apart),
+		test_with(start_small, all_strangers_together_are_limited),
 		test_with(start_small,
 			  connections_are_limited_and_a_worker_retries_until_there_is_room),
 		test_with(start_small, jobs_are_limited),

@@ -339,17 +339,26 @@ static inline void raw_close(struct rdt_channel *c)
 }
 
 /* A plain TCP connection; receives time out. */
-static inline int tcp_connect(const struct service *s)
+/* From this address of this host. */
+static inline int tcp_connect_from(const struct service *s, const char *ip)
 {
 	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons((uint16_t)s->port) };
+	struct sockaddr_in from = { .sin_family = AF_INET };
 	struct timeval t = { .tv_sec = (time_t)LONG };
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_int_equal(inet_pton(AF_INET, ip, &from.sin_addr), 1);
 	assert_true(fd >= 0);
 	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t)), 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof(from)), 0);
 	assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof(in)), 0);
 	return fd;
+}
+
+static inline int tcp_connect(const struct service *s)
+{
+	return tcp_connect_from(s, "127.0.0.1");
 }
 
 /* True when the service hangs up, whatever it says first. */

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -210,6 +211,40 @@ static void addresses_are_read_as_people_write_them(void **state)
 			fail_msg("'%s' was taken for an address", bad[i]);
 }
 
+static struct in6_addr network_of(const char *ip)
+{
+	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6 };
+	struct sockaddr_in v4 = { .sin_family = AF_INET };
+
+	if (strchr(ip, ':')) {
+		assert_int_equal(inet_pton(AF_INET6, ip, &v6.sin6_addr), 1);
+		return rdt_address_network((const struct sockaddr *)&v6);
+	}
+	assert_int_equal(inet_pton(AF_INET, ip, &v4.sin_addr), 1);
+	return rdt_address_network((const struct sockaddr *)&v4);
+}
+
+static bool same_network(const char *a, const char *b)
+{
+	struct in6_addr na = network_of(a), nb = network_of(b);
+
+	return !memcmp(&na, &nb, sizeof(na));
+}
+
+/* A host of IPv6 may take any address of its network. */
+static void a_network_is_64_bits_of_ipv6_and_all_of_ipv4(void **state)
+{
+	(void)state;
+	assert_true(same_network("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff"));
+	assert_false(same_network("2001:db8:1:2::1", "2001:db8:1:3::1"));
+	assert_false(same_network("2001:db8:1:2::1", "2001:db9:1:2::1"));
+	assert_true(same_network("192.0.2.1", "192.0.2.1"));
+	assert_false(same_network("192.0.2.1", "192.0.2.2"));
+	assert_true(same_network("192.0.2.1", "::ffff:192.0.2.1"));
+	assert_false(same_network("::ffff:192.0.2.1", "::ffff:192.0.2.2"));
+	assert_false(same_network("::ffff:0.0.0.0", "::1"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -223,6 +258,7 @@ int main(void)
 		cmocka_unit_test(a_hello_of_another_version_still_says_which),
 		cmocka_unit_test(the_largest_hello_is_within_what_a_stranger_may_send),
 		cmocka_unit_test(addresses_are_read_as_people_write_them),
+		cmocka_unit_test(a_network_is_64_bits_of_ipv6_and_all_of_ipv4),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
