@@ -234,7 +234,7 @@ static void fill_defaults(struct rdt_server_config *c)
 	if (!c->max_strangers)
 		c->max_strangers = 256;
 	if (!c->max_jobs)
-		c->max_jobs = 1024;
+		c->max_jobs = 4096;
 	if (!c->max_store_bytes)
 		c->max_store_bytes = (size_t)256 << 20;
 	if (!c->max_output_bytes)

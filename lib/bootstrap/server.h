@@ -36,7 +36,8 @@ struct rdt_server_config {
 	unsigned max_per_address; /* connections from one address [4096] */
 	unsigned max_strangers;	  /* not authenticated yet, from one (IPv6: one /64) [256]; of all
 				   * connections, half */
-	unsigned max_jobs;	  /* at the same time [1024] */
+	unsigned max_jobs;	  /* at the same time [4096]; of one job's parts and generations a
+				   * quarter, or 64 if that is more */
 	size_t max_store_bytes;	  /* keys and values of one job [256 MiB] */
 	size_t max_output_bytes;  /* waiting for one member to read them [16 MiB] */
 };

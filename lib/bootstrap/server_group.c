@@ -49,23 +49,12 @@ static bool awaited(const struct srv_member *m, uint32_t number)
 	return can_come(m) && !m->came;
 }
 
-/* "train" of "train/0123456789abcdef": all generations and parts of a job have that in common. */
-static size_t stem(const char *name)
-{
-	return strcspn(name, "/");
-}
-
-static bool same_stem(const char *a, const char *b)
-{
-	return stem(a) == stem(b) && !memcmp(a, b, stem(a));
-}
-
 static unsigned waiting_for(const struct rdt_server *server, const char *name)
 {
 	unsigned n = 0;
 
 	for (const struct srv_newcomer *c = server->newcomers; c; c = c->next)
-		n += c->came && !c->group && same_stem(c->job, name);
+		n += c->came && !c->group && rdt_srv_same_stem(c->job, name);
 	return n;
 }
 
@@ -89,7 +78,7 @@ static void tell_all_waiting(struct rdt_server *server, const char *name)
 	unsigned n = waiting_for(server, name);
 
 	for (struct srv_job *job = server->jobs; job; job = job->next)
-		for (uint32_t r = 0; same_stem(job->name, name) && r < job->world; r++)
+		for (uint32_t r = 0; rdt_srv_same_stem(job->name, name) && r < job->world; r++)
 			if (job->members[r].state == SRV_HERE)
 				send_event(job->members[r].conn, RDT_EVENT_WAITING, n);
 }
@@ -163,7 +152,7 @@ static void stand(struct srv_group *g, uint8_t kind)
 static bool name_group(struct srv_group *g)
 {
 	const char *name = g->job->name;
-	size_t n = stem(name);
+	size_t n = rdt_srv_stem(name);
 	uint64_t number;
 
 	if (n + 1 + 16 >= sizeof(g->name) ||
@@ -182,7 +171,8 @@ static void form(struct srv_group *g, uint32_t members)
 	m.world = members;
 	for (c = job->server->newcomers; c; c = c->next) {
 		/* Those who came in time are let in together; later ones with the next. */
-		if (g->admit && !g->formed && !c->group && c->came && same_stem(c->job, job->name))
+		if (g->admit && !g->formed && !c->group && c->came &&
+		    rdt_srv_same_stem(c->job, job->name))
 			c->group = g;
 		m.world += c->group == g;
 	}
@@ -520,10 +510,10 @@ void rdt_srv_newcomers_over(struct rdt_server *server, const char *name)
 	struct rdt_message m = { .type = RDT_MSG_GROUP, .status = RDT_ERR_ABORTED };
 
 	for (const struct srv_job *job = server->jobs; job; job = job->next)
-		if (same_stem(job->name, name))
+		if (rdt_srv_same_stem(job->name, name))
 			return;
 	for (struct srv_newcomer *c = server->newcomers; c; c = c->next) {
-		if (!c->came || !same_stem(c->job, name))
+		if (!c->came || !rdt_srv_same_stem(c->job, name))
 			continue;
 		snprintf(m.text, sizeof(m.text), "job %s has ended without admitting this process",
 			 c->job);

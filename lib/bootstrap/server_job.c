@@ -15,6 +15,10 @@
 
 #include "lib/base/error.h"
 
+/* Of the places for jobs, those that the parts and generations of one may have. */
+#define SHARE 4
+#define SHARE_MIN 64
+
 /* ---- words -------------------------------------------------------------------------------------
  */
 
@@ -86,6 +90,42 @@ static struct srv_job *find(const struct rdt_server *server, const char *name)
 	while (job && strcmp(job->name, name))
 		job = job->next;
 	return job;
+}
+
+size_t rdt_srv_stem(const char *name)
+{
+	return strcspn(name, "/");
+}
+
+bool rdt_srv_same_stem(const char *a, const char *b)
+{
+	return rdt_srv_stem(a) == rdt_srv_stem(b) && !memcmp(a, b, rdt_srv_stem(a));
+}
+
+/* Whether there is a place for one more job. False: the hello has been refused. */
+static bool has_room(struct srv_conn *conn, const char *name)
+{
+	const struct rdt_server *server = conn->server;
+	unsigned share = server->config.max_jobs / SHARE, parts = 0;
+
+	share = share < SHARE_MIN ? SHARE_MIN : share;
+	for (const struct srv_job *job = server->jobs; job; job = job->next)
+		parts += rdt_srv_same_stem(job->name, name);
+	if (parts >= share) {
+		rdt_srv_refuse(conn, RDT_ERR_NOMEM,
+			       "job %.*s has %u parts and generations at the rendezvous service, "
+			       "which is its share; destroy communicators that are not used, or "
+			       "split into fewer",
+			       (int)rdt_srv_stem(name), name, parts);
+		return false;
+	}
+	if (server->n_jobs < server->config.max_jobs)
+		return true;
+	rdt_srv_refuse(conn, RDT_ERR_NOMEM,
+		       "the rendezvous service has no room for job %s beside %u others; start "
+		       "another service",
+		       name, server->n_jobs);
+	return false;
 }
 
 static struct srv_job *begin(struct rdt_server *server, const struct rdt_message *hello)
@@ -207,13 +247,13 @@ void rdt_srv_hello(struct srv_conn *conn, const struct rdt_message *hello)
 	if (job && !may_join(conn, job, hello))
 		return;
 	if (!job) {
-		if (server->n_jobs < server->config.max_jobs)
-			job = begin(server, hello);
+		if (!has_room(conn, hello->job))
+			return;
+		job = begin(server, hello);
 		if (!job) {
 			rdt_srv_refuse(conn, RDT_ERR_NOMEM,
-				       "the rendezvous service has no room for job %s beside %u "
-				       "others; start another service",
-				       hello->job, server->n_jobs);
+				       "the rendezvous service has no memory for job %s",
+				       hello->job);
 			return;
 		}
 	}

@@ -224,6 +224,10 @@ void rdt_srv_newcomers_free(struct rdt_server *server);
 /* Tells a new member how many wait to be admitted. */
 void rdt_srv_tell_waiting(struct srv_conn *conn);
 
+/* "train" of "train/0123456789abcdef": all generations and parts of a job have that in common. */
+size_t rdt_srv_stem(const char *name);
+bool rdt_srv_same_stem(const char *a, const char *b);
+
 /*
  * Why nobody can wait in this job any more, as a status with its sentence in text; 0 while one can.
  */

@@ -349,6 +349,35 @@ static void jobs_are_limited(void **state)
 	ops->close(b, true);
 }
 
+static int start_with_80_jobs(void **state)
+{
+	(void)state;
+	return start_with((struct rdt_server_config){ .max_jobs = 80 });
+}
+
+/* Who holds the secret of one job takes no more than its share of them. */
+static void parts_of_one_job_are_limited_and_others_find_room(void **state)
+{
+	struct rdt_bootstrap *b[64];
+	struct rdt_identity id = identity(service, 0, 1);
+
+	(void)state;
+	b[0] = join_as(&id);
+	for (int i = 1; i < 64; i++) {
+		snprintf(id.job, sizeof(id.job), "job/%d", i);
+		b[i] = join_as(&id);
+	}
+	strcpy(id.job, "job/64");
+	refused(&id, RDT_ERR_NOMEM, "job job has 64 parts and generations");
+	strcpy(id.job, "jobs"); /* another one, whatever its name begins with */
+	ops->close(join_as(&id), true);
+	strcpy(id.job, "job/64");
+	ops->close(b[7], true);
+	b[7] = join_as(&id);
+	for (int i = 0; i < 64; i++)
+		ops->close(b[i], true);
+}
+
 static void the_store_of_a_job_is_limited(void **state)
 {
 	static char value[RDT_BLOB_MAX];
@@ -409,6 +438,7 @@ int main(void)
 		test_with(start_small,
 			  connections_are_limited_and_a_worker_retries_until_there_is_room),
 		test_with(start_small, jobs_are_limited),
+		test_with(start_with_80_jobs, parts_of_one_job_are_limited_and_others_find_room),
 		test_with(start_small, the_store_of_a_job_is_limited),
 		test_with(start_small, a_member_that_never_reads_is_dropped),
 	};
