@@ -103,6 +103,7 @@ struct campaign_result {
 	int64_t first_at, fault_at;
 	bool timed_out;
 	char left_behind[200]; /* "": nothing */
+	char trouble[200];     /* of the service, or in cutting the link; "": none */
 	struct campaign_rank rank[CAMPAIGN_RANKS];
 };
 

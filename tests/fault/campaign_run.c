@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,15 +26,32 @@
 /* How long the link stays cut: longer than all may take to notice. */
 #define LINK_NS 5000000000
 
+/* How long the service may take to end, with the leak checker's look. */
+#define SERVICE_END_S 10.0
+
 struct run {
 	const struct campaign_options *options;
 	const struct campaign_case *c;
 	struct campaign_shared *shared;
 	const char *log_dir;
 	pid_t service;
+	bool service_ended;
+	int service_status;
 	int64_t began, limit, first_at, fault_at;
 	bool timed_out;
+	char trouble[200]; /* the first */
 };
+
+static void __attribute__((format(printf, 2, 3))) trouble(struct run *run, const char *format, ...)
+{
+	va_list args;
+
+	if (run->trouble[0])
+		return;
+	va_start(args, format);
+	vsnprintf(run->trouble, sizeof(run->trouble), format, args);
+	va_end(args);
+}
 
 int campaign_host_of(const struct campaign_options *options, int n, int rank)
 {
@@ -121,6 +139,14 @@ static void take_log(void *arg, const char *line)
 		note(shared, rank, false);
 }
 
+static void on_term(evutil_socket_t number, short what, void *base)
+{
+	(void)number;
+	(void)what;
+	event_base_loopbreak(base);
+}
+
+/* Until SIGTERM. What it has not freed then, the leak checker reports at exit. */
 static void serve(const struct run *run)
 {
 	char listen[64];
@@ -128,19 +154,28 @@ static void serve(const struct run *run)
 		.listen = listen, .secret = SECRET, .log = take_log, .arg = run->shared
 	};
 	struct event_base *base = event_base_new();
-	struct rdt_server *server;
+	struct event *term = base ? evsignal_new(base, SIGTERM, on_term, base) : NULL;
+	struct rdt_server *server = NULL;
 	int port = -1;
 
 	snprintf(listen, sizeof(listen), "%s:0", run->options->address);
-	if (base && rdt_server_new(base, &config, &server) == 0)
+	if (!term || event_add(term, NULL))
+		printf("the service does not start: no event loop, or no signal in it\n");
+	else if (rdt_server_new(base, &config, &server) == 0)
 		port = rdt_server_port(server);
 	else
 		printf("the service does not start: %s\n", rdt_last_error());
 	fflush(stdout);
 	__atomic_store_n(&run->shared->port, port, __ATOMIC_RELEASE);
-	if (port > 0)
-		event_base_dispatch(base);
-	_exit(1);
+	if (port <= 0)
+		_exit(1);
+	if (event_base_dispatch(base) < 0 || !event_base_got_break(base))
+		_exit(1);
+	rdt_server_free(server);
+	event_free(term);
+	event_base_free(base);
+	fflush(NULL);
+	exit(0); /* not _exit: the leak checker reports at exit */
 }
 
 static bool start_service(struct run *run)
@@ -192,12 +227,17 @@ static void reap(struct run *run)
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == run->service) {
+			run->service_status = status;
+			run->service_ended = true;
+		}
 		for (int r = 0; r < run->c->n; r++)
 			if (run->shared->rank[r].pid == pid) {
 				run->shared->rank[r].exit_status = status;
 				run->shared->rank[r].ended = 1;
 			}
+	}
 }
 
 static bool is_ready(const struct campaign_rank *r)
@@ -274,18 +314,19 @@ static void kill_first(struct run *run)
 
 /* Host 1 cuts itself off, or ends that: by its cable (ci/soft-roce), or by dropping all that comes
  * and goes. */
-static void cut_link(const struct run *run, bool cut)
+static void cut_link(struct run *run, bool cut)
 {
 	bool down = strcmp(run->options->link, "down") == 0;
 	const char *command = down && cut ? "/run/soft-roce/cable down"
 			      : down	  ? "/run/soft-roce/cable up"
-			      : cut	  ? "tc qdisc replace dev eth0 root netem loss 100%; "
+			      : cut	  ? "tc qdisc replace dev eth0 root netem loss 100% && "
 					    "tc qdisc add dev eth0 ingress && "
 					    "tc filter add dev eth0 ingress matchall action drop"
-				    : "tc qdisc del dev eth0 root; tc qdisc del dev eth0 ingress";
+					  : "tc qdisc del dev eth0 root; root=$?; "
+					    "tc qdisc del dev eth0 ingress && exit $root";
 
 	if (run->options->host == 1 && system(command) != 0)
-		fprintf(stderr, "the link could not be %s\n", cut ? "cut" : "restored");
+		trouble(run, "the link could not be %s", cut ? "cut" : "restored");
 }
 
 static void strike(struct run *run)
@@ -356,7 +397,38 @@ static void play(struct run *run)
 	wait_for(run, has_ended, false);
 }
 
-/* Ends what is still there. True when nothing was but what must be. */
+/* The service ends by a signal, and well: not before, and with nothing to report. Takes nobody
+ * else's end, so that who is left behind is counted. */
+static void end_service(struct run *run)
+{
+	int64_t deadline = rdt_deadline(SERVICE_END_S);
+	int status = 0;
+	pid_t pid = 0;
+
+	if (run->service <= 0)
+		return;
+	if (!run->service_ended && waitpid(run->service, &status, WNOHANG) == run->service) {
+		run->service_status = status;
+		run->service_ended = true;
+	}
+	if (run->service_ended) {
+		trouble(run, "the service has ended before its time, with wait status 0x%x",
+			run->service_status);
+		return;
+	}
+	kill(run->service, SIGTERM);
+	while ((pid = waitpid(run->service, &status, WNOHANG)) == 0 && rdt_now() < deadline)
+		usleep(200);
+	if (pid == 0) {
+		trouble(run, "the service has not ended %.0f s after SIGTERM", SERVICE_END_S);
+		kill(run->service, SIGKILL);
+	} else if (pid < 0 || status != 0) {
+		trouble(run, "the service ended with wait status 0x%x after SIGTERM",
+			pid < 0 ? -1 : status);
+	}
+}
+
+/* Ends what is still there, and notes what should not have been. */
 static void clean_up(struct run *run, struct campaign_result *result)
 {
 	int status, left = 0;
@@ -365,8 +437,7 @@ static void clean_up(struct run *run, struct campaign_result *result)
 	for (int r = 0; r < run->c->n; r++)
 		if (run->shared->rank[r].pid && !run->shared->rank[r].ended)
 			kill(run->shared->rank[r].pid, SIGKILL);
-	if (run->service > 0)
-		kill(run->service, SIGKILL);
+	end_service(run);
 	/* What a rank forked and left is ours now. */
 	while ((pid = waitpid(-1, &status, 0)) > 0 || errno == EINTR) {
 		bool known = pid == run->service;
@@ -386,6 +457,7 @@ static bool merge(struct run *run, struct campaign_result *result)
 		int64_t first_at, fault_at;
 		bool timed_out;
 		char left_behind[sizeof(result->left_behind)];
+		char trouble[sizeof(result->trouble)];
 		struct campaign_rank rank[CAMPAIGN_RANKS];
 	} mine = { .first_at = run->first_at,
 		   .fault_at = run->fault_at,
@@ -395,6 +467,7 @@ static bool merge(struct run *run, struct campaign_result *result)
 
 	memcpy(mine.rank, run->shared->rank, sizeof(mine.rank));
 	memcpy(mine.left_behind, result->left_behind, sizeof(mine.left_behind));
+	memcpy(mine.trouble, run->trouble, sizeof(mine.trouble));
 	if (!campaign_hosts_clock(run->options, &ahead) ||
 	    !campaign_hosts_exchange(&mine, &theirs, sizeof(mine)))
 		return false;
@@ -403,6 +476,8 @@ static bool merge(struct run *run, struct campaign_result *result)
 	result->fault_at = mine.fault_at ? mine.fault_at : theirs.fault_at - ahead;
 	if (!result->left_behind[0])
 		memcpy(result->left_behind, theirs.left_behind, sizeof(mine.left_behind));
+	memcpy(result->trouble, mine.trouble[0] ? mine.trouble : theirs.trouble,
+	       sizeof(mine.trouble));
 	for (int r = 0; r < run->c->n; r++) {
 		struct campaign_rank *rank = &result->rank[r];
 		/* host 0 runs the service, which sees the joining */

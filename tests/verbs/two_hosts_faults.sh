@@ -5,10 +5,27 @@
 # must end with the same parameters. Run by
 # `ci/soft-roce --hosts 2 -- tests/verbs/two_hosts_faults.sh BUILD_DIR [RUNS [PART...]]`.
 set -euo pipefail
+
+usage() {
+	echo "two_hosts_faults.sh: $1" >&2
+	echo 'usage: two_hosts_faults.sh BUILD_DIR [RUNS [kill|netem|down|loss ...]]' >&2
+	exit 2
+}
+
+(($#)) || usage 'BUILD_DIR is missing'
 build=$1
 runs=${2:-6}
-parts=${*:3}
-: "${parts:=kill down loss netem}"
+[[ $runs =~ ^[1-9][0-9]*$ ]] || usage "RUNS is a number, not '$runs'"
+parts=("${@:3}")
+((${#parts[@]})) || parts=(kill netem down loss)
+for part in "${parts[@]}"; do
+	[[ $part =~ ^(kill|netem|down|loss)$ ]] || usage "there is no part '$part'"
+done
+
+wanted() {
+	[[ " ${parts[*]} " == *" $1 "* ]]
+}
+
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 export RDTRAIN_SECRET='the secret of the two hosts'
@@ -40,11 +57,11 @@ digests() {
 	tr '\n' ' ' <"$out/$1.json" | sed 's/.*"digests": *\[\([^]]*\)\].*/\1/' | tr -d ' "' | tr ',' '\n'
 }
 
-if [[ $parts == *kill* ]]; then
+if wanted kill; then
 	echo "== ranks killed and stopped, on two hosts"
 	campaign --runs "$runs"
 fi
-if [[ $parts == *netem* ]]; then
+if wanted netem; then
 	echo "== a link that loses 1 % and delays by 5 ms, with reordering"
 	train good
 	tc qdisc add dev eth0 root netem limit 10000 loss 1% delay 5ms 2ms reorder 25% 50%
@@ -62,11 +79,11 @@ if [[ $parts == *netem* ]]; then
 		}
 	fi
 fi
-if [[ $parts == *down* ]]; then
+if wanted down; then
 	echo "== the link goes down"
 	campaign --runs 2 --only allreduce --link down
 fi
-if [[ $parts == *loss* ]]; then
+if wanted loss; then
 	echo "== the link drops everything"
 	campaign --runs 2 --only allreduce --link loss
 fi
