@@ -35,7 +35,7 @@ static struct srv_conn *client(struct bufferevent **other)
 
 	FUZZ_CHECK(conn && bufferevent_pair_new(base, 0, pair) == 0);
 	conn->server = server;
-	conn->address = &address;
+	conn->address = conn->network = &address;
 	conn->bev = pair[0];
 	*other = pair[1];
 	conn->deadline = evtimer_new(base, never, NULL);
@@ -50,6 +50,7 @@ static struct srv_conn *client(struct bufferevent **other)
 	server->connections++;
 	address.all++;
 	address.strangers++;
+	server->strangers++;
 	conn->stranger = true;
 	bufferevent_enable(conn->bev, EV_WRITE);
 	return conn;
@@ -123,6 +124,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	FUZZ_CHECK(!server->conns && server->members == 0 && server->connections == 0);
 	for (int i = 0; i < CLIENTS; i++)
 		bufferevent_free(others[i]);
-	FUZZ_CHECK(server->n_jobs == 0 && address.all == 0 && address.strangers == 0);
+	FUZZ_CHECK(server->n_jobs == 0 && server->strangers == 0);
+	FUZZ_CHECK(address.all == 0 && address.strangers == 0);
 	return 0;
 }
