@@ -225,6 +225,19 @@ void *ranks_shared(void)
 	return shared->page;
 }
 
+bool ranks_meet(uint32_t *counter, uint32_t total)
+{
+	int64_t deadline = rdt_deadline(30);
+
+	__atomic_add_fetch(counter, 1, __ATOMIC_ACQ_REL);
+	while (__atomic_load_n(counter, __ATOMIC_ACQUIRE) < total) {
+		if (rdt_now() > deadline)
+			return false;
+		usleep(100);
+	}
+	return true;
+}
+
 int ranks_failed(const char *file, int line, const char *what)
 {
 	const char *rank = getenv("RDTRAIN_RANK");

@@ -8,6 +8,7 @@
 #define RDT_TEST_RANKS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include <rdtrain/rdtrain.h>
@@ -48,6 +49,24 @@ void ranks_kill_service(void);
 
 /* A page of memory that all ranks of a run share, zeroed at the start. */
 void *ranks_shared(void);
+
+/*
+ * In a rank: until `total` have come to this counter, in all the rounds so far; false after 30 s. A
+ * rank that is through with a sum may be so before the others, and nobody may die of whom they
+ * still need something.
+ */
+bool ranks_meet(uint32_t *counter, uint32_t total);
+
+/* rdt_comm_lost() as one bit a rank. */
+static inline uint32_t ranks_lost(rdt_comm *comm)
+{
+	int ranks[RANKS_MAX], n = rdt_comm_lost(comm, ranks, RANKS_MAX);
+	uint32_t set = 0;
+
+	for (int i = 0; i < n; i++)
+		set |= 1u << ranks[i];
+	return set;
+}
 
 /* In a rank: prints the place and makes the rank fail. */
 int ranks_failed(const char *file, int line, const char *what);

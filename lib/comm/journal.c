@@ -252,14 +252,14 @@ static bool same(const struct entry *a, const struct entry *b)
 	       a->op == b->op && a->form == b->form;
 }
 
-/* ---- last words ------------------------------------------------------------------------------ */
-
 /* Without the rendezvous nobody tells that a host has fallen silent, or that another rank has given
  * up. Then entries that were seen are read again now and then: a read that nobody answers fails. */
 static bool is_alone(const rdt_comm *comm)
 {
 	return comm->boot_ops->fd(comm->boot) < 0;
 }
+
+/* ---- last words ------------------------------------------------------------------------------ */
 
 void rdt_journal_last_words(rdt_comm *comm)
 {

@@ -22,20 +22,6 @@ struct shared {
 	uint32_t ready, done;
 };
 
-static bool meet(uint32_t total)
-{
-	struct shared *shared = ranks_shared();
-	int64_t deadline = rdt_deadline(30);
-
-	__atomic_add_fetch(&shared->ready, 1, __ATOMIC_ACQ_REL);
-	while (__atomic_load_n(&shared->ready, __ATOMIC_ACQUIRE) < total) {
-		if (rdt_now() > deadline)
-			return false;
-		usleep(100);
-	}
-	return true;
-}
-
 static int sum(rdt_comm *comm)
 {
 	int n = rdt_comm_size(comm), status;
@@ -50,29 +36,21 @@ static int sum(rdt_comm *comm)
 	return status;
 }
 
-static uint32_t lost_set(rdt_comm *comm)
-{
-	int ranks[RANKS_MAX], n = rdt_comm_lost(comm, ranks, RANKS_MAX);
-	uint32_t set = 0;
-
-	for (int i = 0; i < n; i++)
-		set |= 1u << ranks[i];
-	return set;
-}
-
 /* All are connected, and the service has gone. */
 static int begin(int rank, int n, rdt_comm **comm)
 {
+	struct shared *shared = ranks_shared();
+
 	RANK_CHECK(rdt_comm_create(NULL, comm) == 0);
 	RANK_CHECK(sum(*comm) == 0);
-	RANK_CHECK(meet((uint32_t)n));
+	RANK_CHECK(ranks_meet(&shared->ready, (uint32_t)n));
 	if (rank == 0)
 		ranks_kill_service();
-	RANK_CHECK(meet((uint32_t)(2 * n)));
+	RANK_CHECK(ranks_meet(&shared->ready, (uint32_t)(2 * n)));
 	usleep(300000); /* to notice it */
 	for (int i = 0; i < 20; i++)
 		RANK_CHECK(sum(*comm) == 0);
-	return meet((uint32_t)(3 * n)) ? 0 : 1;
+	return ranks_meet(&shared->ready, (uint32_t)(3 * n)) ? 0 : 1;
 }
 
 static void expect(int n, int dead, int (*fn)(int, int, void *))
@@ -103,7 +81,7 @@ static int killed(int rank, int n, void *arg)
 	while (!status)
 		status = sum(comm);
 	RANK_CHECK(status == RDT_ERR_PEER_LOST);
-	RANK_CHECK(lost_set(comm) == 2);
+	RANK_CHECK(ranks_lost(comm) == 2);
 	rdt_comm_destroy(comm);
 	return 0;
 }
@@ -135,7 +113,7 @@ static int late(int rank, int n, void *arg)
 		rdt_comm_set_timeout(comm, 30);
 	status = sum(comm);
 	RANK_CHECK(status == RDT_ERR_TIMEOUT);
-	RANK_CHECK(lost_set(comm) & 1u << (n - 1));
+	RANK_CHECK(ranks_lost(comm) & 1u << (n - 1));
 	__atomic_add_fetch(&shared->done, 1, __ATOMIC_ACQ_REL);
 	/* No good-bye: as after an error that ends the program. */
 	if (rank == 0)
@@ -156,6 +134,7 @@ static void the_first_deadline_ends_all(void **state)
 /* The only call of all: a receive, from a rank that gives up. */
 static int received(int rank, int n, void *arg)
 {
+	struct shared *shared = ranks_shared();
 	rdt_comm *comm;
 	int32_t v = 0;
 
@@ -164,10 +143,10 @@ static int received(int rank, int n, void *arg)
 	/* It opens the pair. */
 	RANK_CHECK((rank ? rdt_recv(comm, &v, 1, RDT_INT32, 0)
 			 : rdt_send(comm, &v, 1, RDT_INT32, 1)) == 0);
-	RANK_CHECK(meet((uint32_t)n));
+	RANK_CHECK(ranks_meet(&shared->ready, (uint32_t)n));
 	if (rank == 0)
 		ranks_kill_service();
-	RANK_CHECK(meet((uint32_t)(2 * n)));
+	RANK_CHECK(ranks_meet(&shared->ready, (uint32_t)(2 * n)));
 	if (rank == 0) {
 		usleep(300000);
 		RANK_CHECK(rdt_comm_abort(comm) == 0);

@@ -35,21 +35,6 @@ static bool victim(uint32_t set, int rank)
 /* ---- steps of the tests -------------------------------------------------------------------------
  */
 
-/* Until `total` have come, in all the rounds so far: a rank that is through with a sum may be so
- * before the others, and nobody may die of whom they still need something. */
-static bool meet(struct shared *shared, uint32_t total)
-{
-	int64_t deadline = rdt_deadline(30);
-
-	__atomic_add_fetch(&shared->ready, 1, __ATOMIC_ACQ_REL);
-	while (__atomic_load_n(&shared->ready, __ATOMIC_ACQUIRE) < total) {
-		if (rdt_now() > deadline)
-			return false;
-		usleep(100);
-	}
-	return true;
-}
-
 static bool sums(rdt_comm *comm, float *v, size_t count)
 {
 	int n = rdt_comm_size(comm);
@@ -66,20 +51,10 @@ static bool sums(rdt_comm *comm, float *v, size_t count)
 	return true;
 }
 
-static uint32_t lost_set(rdt_comm *comm)
-{
-	int ranks[RANKS_MAX], n = rdt_comm_lost(comm, ranks, RANKS_MAX);
-	uint32_t set = 0;
-
-	for (int i = 0; i < n; i++)
-		set |= 1u << ranks[i];
-	return set;
-}
-
 /* Does every survivor see the same? Waits for them. */
 static bool agree_on_lost(struct shared *shared, rdt_comm *comm, int rank, int n, uint32_t dead)
 {
-	uint32_t mine = lost_set(comm) | 1u << 31;
+	uint32_t mine = ranks_lost(comm) | 1u << 31;
 
 	__atomic_store_n(&shared->lost[rank], mine, __ATOMIC_RELEASE);
 	for (int r = 0; r < n; r++) {
@@ -149,7 +124,7 @@ static int killed(int rank, int n, void *arg)
 	RANK_CHECK(rdt_comm_create(NULL, &comm) == 0);
 	RANK_CHECK(rdt_alloc(comm, COUNT * sizeof(*v), (void **)&v) == 0);
 	RANK_CHECK(sums(comm, v, COUNT));
-	RANK_CHECK(meet(shared, (uint32_t)n));
+	RANK_CHECK(ranks_meet(&shared->ready, (uint32_t)n));
 	if (victim(dead, rank)) {
 		rdt_request *request;
 
@@ -159,11 +134,11 @@ static int killed(int rank, int n, void *arg)
 	while (status == 0)
 		status = rdt_allreduce(comm, v, v, COUNT, RDT_FLOAT32, RDT_SUM);
 	RANK_CHECK(status == RDT_ERR_PEER_LOST);
-	RANK_CHECK((lost_set(comm) & ~dead) == 0 && lost_set(comm));
+	RANK_CHECK((ranks_lost(comm) & ~dead) == 0 && ranks_lost(comm));
 	RANK_CHECK(agree_on_lost(shared, comm, rank, n, dead));
 	RANK_CHECK(rdt_comm_shrink(comm, &rest) == 0);
 	RANK_CHECK(in_order(rest, rank, n, dead));
-	RANK_CHECK(lost_set(rest) == 0);
+	RANK_CHECK(ranks_lost(rest) == 0);
 	/* The old one is of no more use, and does no harm. */
 	RANK_CHECK(rdt_barrier(comm) == RDT_ERR_PEER_LOST);
 	memset(v, 0, COUNT * sizeof(*v));
@@ -198,12 +173,12 @@ static int killed_while_shrinking(int rank, int n, void *arg)
 
 	RANK_CHECK(rdt_comm_create(NULL, &comm) == 0);
 	RANK_CHECK(sums(comm, v, 1001));
-	RANK_CHECK(meet(shared, (uint32_t)n));
+	RANK_CHECK(ranks_meet(&shared->ready, (uint32_t)n));
 	if (rank == 1)
 		die(shared, rank, SIGKILL);
 	while (rdt_allreduce(comm, v, v, 1001, RDT_FLOAT32, RDT_SUM) == 0)
 		;
-	RANK_CHECK(lost_set(comm) == 2);
+	RANK_CHECK(ranks_lost(comm) == 2);
 	if (rank == 3) {
 		killer = fork();
 		if (killer == 0) {
@@ -256,12 +231,12 @@ static int until_one_is_left(int rank, int n, void *arg)
 		RANK_CHECK(rdt_comm_size(comm) == left);
 		RANK_CHECK(sums(comm, v, 77));
 		met += (uint32_t)left;
-		RANK_CHECK(meet(shared, met));
+		RANK_CHECK(ranks_meet(&shared->ready, met));
 		if (rank == left - 1)
 			die(shared, rank, SIGKILL);
 		while (rdt_allreduce(comm, v, v, 77, RDT_FLOAT32, RDT_SUM) == 0)
 			;
-		RANK_CHECK(lost_set(comm) == 1u << (left - 1));
+		RANK_CHECK(ranks_lost(comm) == 1u << (left - 1));
 		RANK_CHECK(rdt_comm_shrink(comm, &rest) == 0);
 		rdt_comm_destroy(comm);
 		comm = rest;
@@ -313,7 +288,7 @@ static int stopped(int rank, int n, void *arg)
 	}
 	RANK_CHECK(rdt_now() - shared->at < 2500000000);
 	RANK_CHECK(strstr(rdt_last_error(), "rank 1"));
-	RANK_CHECK(lost_set(comm) == 2);
+	RANK_CHECK(ranks_lost(comm) == 2);
 	RANK_CHECK(agree_on_lost(shared, comm, rank, n, 2));
 	RANK_CHECK(rdt_comm_shrink(comm, &rest) == 0);
 	RANK_CHECK(in_order(rest, rank, n, 2));
@@ -365,7 +340,7 @@ static int late(int rank, int n, void *arg)
 	while (status == 0);
 	RANK_CHECK(status == RDT_ERR_TIMEOUT);
 	__atomic_add_fetch(&shared->ready, 1, __ATOMIC_RELEASE);
-	RANK_CHECK(lost_set(comm) == 2);
+	RANK_CHECK(ranks_lost(comm) == 2);
 	RANK_CHECK(rdt_comm_shrink(comm, &rest) == 0);
 	RANK_CHECK(in_order(rest, rank, n, 0));
 	RANK_CHECK(sums(rest, v, 5));
@@ -393,7 +368,7 @@ static int stopped_while_shrinking(int rank, int n, void *arg)
 
 	RANK_CHECK(rdt_comm_create(NULL, &comm) == 0);
 	RANK_CHECK(sums(comm, v, 1001));
-	RANK_CHECK(meet(shared, (uint32_t)n));
+	RANK_CHECK(ranks_meet(&shared->ready, (uint32_t)n));
 	if (rank == 1)
 		die(shared, rank, SIGKILL);
 	while (rdt_allreduce(comm, v, v, 1001, RDT_FLOAT32, RDT_SUM) == 0)
@@ -418,7 +393,7 @@ static int stopped_while_shrinking(int rank, int n, void *arg)
 	if (rdt_comm_size(rest) == n - 1) {
 		RANK_CHECK(rdt_allreduce(rest, v, v, 1001, RDT_FLOAT32, RDT_SUM) ==
 			   RDT_ERR_TIMEOUT);
-		RANK_CHECK(lost_set(rest) == 4); /* rank 3 is rank 2 now */
+		RANK_CHECK(ranks_lost(rest) == 4); /* rank 3 is rank 2 now */
 		rdt_comm_destroy(comm);
 		comm = rest;
 		RANK_CHECK(rdt_comm_shrink(comm, &rest) == 0);
@@ -459,7 +434,7 @@ static int aborted(int rank, int n, void *arg)
 	while (rdt_barrier(comm) == 0)
 		;
 	RANK_CHECK(rdt_barrier(comm) == RDT_ERR_ABORTED);
-	RANK_CHECK(lost_set(comm) == 0);
+	RANK_CHECK(ranks_lost(comm) == 0);
 	RANK_CHECK(rdt_comm_shrink(comm, &rest) == 0);
 	RANK_CHECK(in_order(rest, rank, n, 0));
 	RANK_CHECK(sums(rest, v, 9));
@@ -500,13 +475,13 @@ static int divided(int rank, int n, void *arg)
 	RANK_CHECK(rdt_comm_split(comm, color, rank, &part) == 0);
 	RANK_CHECK(sums(comm, v, 33));
 	RANK_CHECK(sums(part, v, 33));
-	RANK_CHECK(meet(shared, (uint32_t)n));
+	RANK_CHECK(ranks_meet(&shared->ready, (uint32_t)n));
 	if (rank == 1)
 		die(shared, rank, SIGKILL);
 	if (color == 1) {
 		while (rdt_allreduce(part, v, v, 33, RDT_FLOAT32, RDT_SUM) == 0)
 			;
-		RANK_CHECK(lost_set(part) == 1);
+		RANK_CHECK(ranks_lost(part) == 1);
 		RANK_CHECK(rdt_comm_shrink(part, &part_rest) == 0);
 		RANK_CHECK(rdt_comm_size(part_rest) == n / 2 - 1);
 		rdt_comm_destroy(part);
@@ -515,7 +490,7 @@ static int divided(int rank, int n, void *arg)
 	RANK_CHECK(sums(part, v, 33)); /* the other part has lost nobody */
 	while (rdt_allreduce(comm, v, v, 33, RDT_FLOAT32, RDT_SUM) == 0)
 		;
-	RANK_CHECK(lost_set(comm) == 2);
+	RANK_CHECK(ranks_lost(comm) == 2);
 	RANK_CHECK(rdt_comm_shrink(comm, &rest) == 0);
 	RANK_CHECK(in_order(rest, rank, n, 2));
 	RANK_CHECK(sums(rest, v, 33));
